@@ -1,0 +1,50 @@
+"""Errors, named for the reaction they ask for. Anything else that is raised ends the process.
+
+Client libraries' exceptions are translated into these once, in the adapter that talks to the library.
+"""
+
+from __future__ import annotations
+
+
+class LabkeeperError(Exception):
+    """Base of all errors that Labkeeper raises on purpose. The text says what to do about it."""
+
+
+class Retryable(LabkeeperError):
+    """The fault lies with the surroundings (database, broker, network): back off and try the same again."""
+
+
+class StoreUnavailable(Retryable):
+    """The database cannot be reached, or asked us to come back later."""
+
+
+class BrokerUnavailable(Retryable):
+    """The broker cannot be reached, or asked us to come back later."""
+
+
+class LeaseLost(Retryable):
+    """Another member of the group owns the partition by now: its messages will be, or were, read there as well."""
+
+
+class Overloaded(Retryable):
+    """The receiver is busy: slow down."""
+
+
+class Rejected(LabkeeperError):
+    """This one message can never be processed: park it with the reason and go on."""
+
+
+class TooManyRejects(LabkeeperError):
+    """Nearly everything is being rejected: something upstream is broken, so stop before the topic drains away."""
+
+
+class MachineNotFound(LabkeeperError):
+    """No machine has this id."""
+
+    def __init__(self, machine_id: str) -> None:
+        super().__init__(f"there is no machine {machine_id!r}")
+        self.machine_id = machine_id
+
+
+class Misconfigured(LabkeeperError):
+    """A setting, file or environment is wrong. The text names it and says what to change."""

@@ -1,0 +1,230 @@
+"""What every store promises. The SQL store and the one in memory pass `tests/contract/test_store.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, Protocol
+
+from pipeline.broker.protocol import Outgoing
+from schemas.changes import ChangeKind, HistoryEntry
+from schemas.description import Description
+
+LABKEEPER_USER: Final = "labkeeper"
+"""Who makes automatic changes."""
+
+Change = Callable[[Description], Description]
+"""Makes a Description from a Description. Pure: a transaction that is retried calls it again. Returning the very same
+object means "nothing to do": nothing is written. It may raise `Rejected`, which undoes the whole call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What an update did to one machine."""
+
+    machine_id: str
+    after: Description
+    """With `row_version` set."""
+    kinds: Sequence[ChangeKind]
+    """Empty: nothing was written (all changes returned what they were given)."""
+
+
+class Health(StrEnum):
+    """States that a listing can filter by. A machine can be in several, `available` excludes the others."""
+
+    AVAILABLE = "available"
+    MAINTENANCE = "maintenance"
+    QUARANTINED = "quarantined"
+    RECOVERING = "recovering"
+    DOWN = "down"
+    BUSY = "busy"
+    """A Swarming task runs, or work is requested. Not an obstacle to `available`."""
+
+
+class SortKey(StrEnum):
+    """Columns that a listing can be sorted by. Ties are broken by machine id, ascending."""
+
+    ID = "id"
+    ATTACHED_DEVICE = "attached_device"
+    LAST_UPDATED = "last_updated"
+    BATTERY = "battery"
+    DEVICE_UPTIME = "device_uptime"
+    MAINTENANCE_MODE = "maintenance_mode"
+    RECOVERING = "recovering"
+    VERSION = "version"
+    DOWN_SINCE = "down_since"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which machines, in which order. All conditions must hold."""
+
+    dimensions: Mapping[str, str] = field(default_factory=dict)
+    """Dimension to a value that must be among its values."""
+    health: Sequence[Health] = ()
+    """States that must all hold."""
+    attached_device: str | None = None
+    text: str = ""
+    """Words; each must occur, in any case, in the machine's id, dimensions, notes, annotation or state texts."""
+    sort: SortKey = SortKey.ID
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing."""
+
+    machines: Sequence[Description]
+    next_cursor: str | None
+    """Opaque; give it back to continue. None: this was the last page."""
+
+
+class Store(Protocol):
+    """One row a machine, and its history. Every write is one retried, serializable transaction.
+
+    After the changes and before the write, section 4.1 of the machine server's rules applies: empty dimensions are
+    dropped, `task_type` and `pool` are filled in, the `quarantined` dimension is recomputed, times are cut to milliseconds;
+    `row_version` grows by one. All methods raise `StoreUnavailable` when the database stays out of reach.
+    """
+
+    async def update(
+        self,
+        machine_id: str,
+        change: Change,
+        *,
+        now: datetime,
+        who: str = LABKEEPER_USER,
+        why: str = "",
+        create: bool = False,
+    ) -> Updated:
+        """Change one machine for a person or for the watchdog: row, history and outbox message in one transaction.
+
+        The message is a MachineChange on `machine.changes`. Unknown machine: `MachineNotFound`, unless `create`.
+        """
+        ...
+
+    async def update_many(
+        self, changes: Mapping[str, Sequence[Change]], *, now: datetime, who: str = LABKEEPER_USER
+    ) -> Sequence[Updated]:
+        """Apply each machine's changes in order, all machines in one transaction; unknown machines are created.
+
+        Writes history but no outbox message: the caller publishes the changes and then acknowledges its input. History
+        has a line for every step, also for those that cancel one another out within the call. The result has one entry
+        for every machine asked for, in the same order. A change that raises `Rejected`, and data that the database will
+        not take (also `Rejected`), undo the whole call: split it to find the culprit.
+        """
+        ...
+
+    async def get(self, machine_id: str) -> Description:
+        """One machine; raises `MachineNotFound`."""
+        ...
+
+    async def list(
+        self, query: Query = Query(), *, limit: int | None = None, cursor: str | None = None
+    ) -> Page:
+        """Machines by filter, sorted, by pages (all in one page without `limit`).
+
+        A page continues behind the last machine of the one before, also when machines came and went meanwhile. A cursor
+        that is not one of ours raises ValueError.
+        """
+        ...
+
+    async def delete(self, machine_id: str, *, now: datetime, who: str, why: str = "") -> bool:
+        """Delete a machine, with an outbox message (empty value) and a line of history. False: there was none."""
+        ...
+
+    async def list_powercycle(self) -> Sequence[str]:
+        """Ids of machines whose power cycle is wanted, sorted."""
+        ...
+
+    async def free_machines(self, pool: str) -> Sequence[Description]:
+        """Machines of a pool that run `task_type` sktask and have no work: available ones only, sorted by id."""
+        ...
+
+    async def history(
+        self, machine_id: str, *, limit: int = 100, before: str | None = None
+    ) -> Sequence[HistoryEntry]:
+        """Newest first; `before` is the id of an entry to continue behind. Unknown machines have no history: []."""
+        ...
+
+    async def forget_history(self, *, before: datetime) -> int:
+        """Drop history older than `before`; return how many lines went."""
+        ...
+
+    async def silent_machines(self, *, since: datetime) -> Sequence[Description]:
+        """Machines not marked down whose `last_updated` lies before `since`, sorted by id."""
+        ...
+
+    async def check(self) -> None:
+        """Return if the database answers; raise `StoreUnavailable` if not. For readiness probes."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        ...
+
+
+class Outbox(Protocol):
+    """Messages written together with the rows they speak of, until the relay has published them."""
+
+    async def take(self, *, limit: int) -> Sequence[OutboxRow]:
+        """The oldest rows, in order for each key. They stay until removed."""
+        ...
+
+    async def remove(self, rows: Sequence[OutboxRow]) -> None:
+        """Forget rows that have been published."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """A message that waits to be published."""
+
+    id: str
+    """ULID."""
+    version: int
+    """`row_version` at the time: within a key, lower ones go first."""
+    message: Outgoing
+    written_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one service that machines depend on says of itself, for the watchdog to judge silence by."""
+
+    service: str
+    """`writer` or `facade`."""
+    instance: str
+    """Partition number or replica name."""
+    alive_since: datetime
+    """Since when it has been at work without a gap."""
+    seen_at: datetime
+    """When it last said so."""
+    caught_up_to: datetime
+    """Everything published before this moment has been applied."""
+
+
+class ProgressLog(Protocol):
+    """Where the services record their progress."""
+
+    async def record(self, service: str, caught_up_to: Mapping[str, datetime], *, now: datetime) -> None:
+        """Record for each instance how far it is. After a gap of more than 15 s, `alive_since` starts anew at `now`."""
+        ...
+
+    async def progress(self) -> Sequence[Progress]:
+        """All records."""
+        ...
+
+
+class Leases(Protocol):
+    """Names that one process at a time may hold, such as `outbox-relay`."""
+
+    async def acquire(self, name: str, owner: str, *, seconds: float) -> bool:
+        """Take or renew the lease; False while another owner's runs. Judged by the database's clock."""
+        ...
+
+    async def release(self, name: str, owner: str) -> None:
+        """Give it up, if it is ours."""
+        ...

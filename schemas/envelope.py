@@ -1,0 +1,38 @@
+"""Message metadata: CloudEvents 1.0, binary mode. The value stays bare JSON; a message without metadata is accepted.
+
+Kafka's binding writes `ce_<attribute>` headers; the broker adapters keep that spelling everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from schemas.ids import new_ulid
+
+SPEC_VERSION: Final = "ce_specversion"
+ID: Final = "ce_id"
+SOURCE: Final = "ce_source"
+TYPE: Final = "ce_type"
+CONTENT_TYPE: Final = "content-type"
+TRACE_PARENT: Final = "traceparent"
+
+EVENT_TYPE: Final = "dev.labkeeper.machine.event"
+CHANGE_TYPE: Final = "dev.labkeeper.machine.change"
+
+DEAD_REASON: Final = "dead_reason"
+DEAD_TOPIC: Final = "dead_topic"
+DEAD_PARTITION: Final = "dead_partition"
+DEAD_OFFSET: Final = "dead_offset"
+DEAD_TIME: Final = "dead_time"
+
+
+def metadata(kind: str, source: str, *, trace_parent: str | None = None) -> dict[str, str]:
+    """Headers of a new message of the given CloudEvents type from the given source (a URI reference)."""
+    headers = {
+        SPEC_VERSION: "1.0",
+        ID: new_ulid(),
+        SOURCE: source,
+        TYPE: kind,
+        CONTENT_TYPE: "application/json",
+    }
+    return headers if trace_parent is None else {**headers, TRACE_PARENT: trace_parent}

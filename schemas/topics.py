@@ -1,0 +1,40 @@
+"""Names of the topics. Message key = ordering key = partition key = machine id, on every one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+DEFAULT_PREFIX: Final = "labkeeper"
+DEAD_SUFFIX: Final = ".dead"
+
+MACHINE_EVENTS: Final = "machine.events"
+MACHINE_CHANGES: Final = "machine.changes"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """What a broker must know to create a topic."""
+
+    name: str
+    """Without prefix, such as `machine.events`."""
+    partitions: int
+    """Parallelism: one consumer of a group per partition at most. Order holds within one."""
+    retention: timedelta
+    """How long a message can be replayed at least."""
+    compacted: bool = False
+    """Keep at least the newest message of each key for ever (brokers that can)."""
+
+
+TOPICS: Final = (
+    Topic(MACHINE_EVENTS, partitions=8, retention=timedelta(days=2)),
+    Topic(MACHINE_CHANGES, partitions=8, retention=timedelta(days=7), compacted=True),
+    Topic(MACHINE_EVENTS + DEAD_SUFFIX, partitions=1, retention=timedelta(days=30)),
+    Topic(MACHINE_CHANGES + DEAD_SUFFIX, partitions=1, retention=timedelta(days=30)),
+)
+
+
+def dead_letters_of(topic: str) -> str:
+    """The topic that keeps what a consumer of `topic` could not process."""
+    return topic + DEAD_SUFFIX
