@@ -19,6 +19,9 @@ TRACE_PARENT: Final = "traceparent"
 EVENT_TYPE: Final = "dev.labkeeper.machine.event"
 CHANGE_TYPE: Final = "dev.labkeeper.machine.change"
 
+ROW_VERSION: Final = "labkeeper_version"
+"""On the empty message that tells of a deletion: the version it has, so that it can be told from an older one."""
+
 DEAD_REASON: Final = "dead_reason"
 DEAD_TOPIC: Final = "dead_topic"
 DEAD_PARTITION: Final = "dead_partition"

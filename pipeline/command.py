@@ -1,0 +1,154 @@
+"""What every command line shares: the options, the exit codes, and how an error is told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from pipeline.errors import LabkeeperError, MachineNotFound, Retryable
+from pipeline.settings import BrokerKind, Connections, LogFormat, ServiceSettings
+from schemas.topics import DEFAULT_PREFIX
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class ExitCode(IntEnum):
+    """What a command's exit code means."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    DENIED = 4
+    CONFLICT = 5
+    TIMED_OUT = 6
+    UNREACHABLE = 7
+
+
+class CommandFailed(LabkeeperError):
+    """A command could not do what was asked; the text is for the person who typed it."""
+
+    def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def run(command: click.Command, argv: Sequence[str] | None = None, *, name: str | None = None) -> NoReturn:
+    """Run a command line to its end and exit. A user's mistake is one sentence on standard error, not a traceback."""
+    try:
+        code = command.main(args=argv, prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        _fail("aborted", 130)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(ExitCode.OK)
+    except LabkeeperError as error:
+        _fail(str(error), exit_code_of(error))
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)
+
+
+def exit_code_of(error: LabkeeperError) -> ExitCode:
+    """The exit code that tells a script what went wrong."""
+    if isinstance(error, CommandFailed):
+        return error.code
+    if isinstance(error, MachineNotFound):
+        return ExitCode.NOT_FOUND
+    return ExitCode.UNREACHABLE if isinstance(error, Retryable) else ExitCode.FAILED
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    click.echo(f"labkeeper: {text}", err=True)
+    sys.exit(code)
+
+
+def connection_options(function: Decorated) -> Decorated:
+    """Add the options that say where store and broker are; `connections(**kwargs)` makes them into settings."""
+    for option in (
+        click.option(
+            "--topic-prefix",
+            envvar="LABKEEPER_TOPIC_PREFIX",
+            default=DEFAULT_PREFIX,
+            show_default=True,
+            show_envvar=True,
+            help="First part of every topic's name; separates labs that share a broker.",
+        ),
+        click.option(
+            "--broker",
+            envvar="LABKEEPER_BROKER",
+            type=click.Choice([kind.value for kind in BrokerKind]),
+            default=BrokerKind.EMBEDDED.value,
+            show_default=True,
+            show_envvar=True,
+            help="What carries the topics; `embedded` keeps them in the database.",
+        ),
+        click.option(
+            "--database-url",
+            envvar="LABKEEPER_DATABASE_URL",
+            required=True,
+            show_envvar=True,
+            help="PostgreSQL or CockroachDB, such as postgresql://user@host/labkeeper. "
+            "Give a password through the environment or ~/.pgpass, not on the command line.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def connections(*, database_url: str, broker: str, topic_prefix: str) -> Connections:
+    """Settings from the options of `connection_options`."""
+    return Connections(database_url=database_url, broker=BrokerKind(broker), topic_prefix=topic_prefix)
+
+
+def service_options(function: Decorated) -> Decorated:
+    """Add the options of a long-running process; `service_settings(**kwargs)` makes them into settings."""
+    for option in (
+        click.option(
+            "--log-level",
+            envvar="LABKEEPER_LOG_LEVEL",
+            type=click.Choice(["debug", "info", "warning", "error"]),
+            default="info",
+            show_default=True,
+            show_envvar=True,
+            help="Least severity that is logged.",
+        ),
+        click.option(
+            "--log-format",
+            envvar="LABKEEPER_LOG_FORMAT",
+            type=click.Choice([kind.value for kind in LogFormat]),
+            default=LogFormat.AUTO.value,
+            show_default=True,
+            show_envvar=True,
+            help="`auto` is console on a terminal and json elsewhere.",
+        ),
+        click.option(
+            "--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve metrics on."
+        ),
+        click.option(
+            "--metrics-port", type=int, help="Serve Prometheus metrics on this port.  [default: do not]"
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def service_settings(
+    *, metrics_port: int | None, metrics_host: str, log_format: str, log_level: str
+) -> ServiceSettings:
+    """Settings from the options of `service_options`."""
+    return ServiceSettings(
+        metrics_port=metrics_port,
+        metrics_host=metrics_host,
+        log_format=LogFormat(log_format),
+        log_level=log_level,
+    )
