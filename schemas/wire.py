@@ -233,9 +233,17 @@ def _located(model: type[BaseModel], at: tuple[str | int, ...], reason: str) -> 
     return ValidationError.from_exception_data(model.__name__, [detail])
 
 
+def faults(error: ValidationError) -> list[tuple[str, str]]:
+    """Field (`host.name`; `body` for the whole document) and what is wrong with it, for each one. No input values."""
+    return [
+        (
+            ".".join(str(part) for part in detail["loc"]) or "body",
+            detail["msg"].removeprefix("Value error, "),
+        )
+        for detail in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+
+
 def explain(error: ValidationError) -> str:
     """One sentence a field: `host.name: text must not contain NUL characters; android.uptime: …`. No input values."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in detail['loc']) or 'body'}: {detail['msg'].removeprefix('Value error, ')}"
-        for detail in error.errors(include_url=False, include_input=False)
-    )
+    return "; ".join(f"{field}: {message}" for field, message in faults(error))
