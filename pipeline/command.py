@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from pipeline.errors import LabkeeperError, MachineNotFound, Retryable
+from pipeline.processor.pools import Pools
 from pipeline.settings import BrokerKind, Connections, LogFormat, ServiceSettings
 from schemas.topics import DEFAULT_PREFIX
 
@@ -76,6 +77,16 @@ def connection_options(function: Decorated) -> Decorated:
     """Add the options that say where store and broker are; `connections(**kwargs)` makes them into settings."""
     for option in (
         click.option(
+            "--pool",
+            envvar="LABKEEPER_POOLS",
+            multiple=True,
+            default=("Lab=",),
+            metavar="NAME=REGEX",
+            show_envvar=True,
+            help="Machines whose id matches belong to this pool; may be repeated, the first match counts. The same for "
+            "every service of a lab.  [default: all in one pool, Lab]",
+        ),
+        click.option(
             "--topic-prefix",
             envvar="LABKEEPER_TOPIC_PREFIX",
             default=DEFAULT_PREFIX,
@@ -105,9 +116,29 @@ def connection_options(function: Decorated) -> Decorated:
     return function
 
 
-def connections(*, database_url: str, broker: str, topic_prefix: str) -> Connections:
+def connections(*, database_url: str, broker: str, topic_prefix: str, pool: tuple[str, ...]) -> Connections:
     """Settings from the options of `connection_options`."""
-    return Connections(database_url=database_url, broker=BrokerKind(broker), topic_prefix=topic_prefix)
+    try:
+        pools = Pools([_pool(text) for text in pool])
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--pool") from error
+    return Connections(database_url, BrokerKind(broker), topic_prefix, pools)
+
+
+def _pool(text: str) -> tuple[str, str]:
+    name, equals, regex = text.partition("=")
+    if not equals:
+        raise click.BadParameter(
+            f"{text!r}: expected NAME=REGEX, such as Phones=^phone-", param_hint="--pool"
+        )
+    return name, regex
+
+
+def settings(options: dict[str, Any]) -> tuple[Connections, ServiceSettings]:
+    """Settings from the options of `connection_options` and `service_options` together."""
+    service = {name: options[name] for name in ("metrics_port", "metrics_host", "log_format", "log_level")}
+    rest = {name: value for name, value in options.items() if name not in service}
+    return connections(**rest), service_settings(**service)
 
 
 def service_options(function: Decorated) -> Decorated:

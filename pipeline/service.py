@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from prometheus_client import start_http_server
 
 from pipeline import logs
-from pipeline.errors import Misconfigured
+from pipeline.errors import Misconfigured, Retryable
+from pipeline.retry import Backoff
 from pipeline.settings import ServiceSettings
 
 LIFELINE_VARIABLE: Final = "LABKEEPER_LIFELINE_FD"
 """Environment variable with the number of the inherited pipe's reading end."""
+
+Result = TypeVar("Result")
 
 Work = Callable[[asyncio.Event], Awaitable[None]]
 """Serves until the event is set, then finishes what is under way and returns."""
@@ -71,3 +74,36 @@ async def wait_for(stop: asyncio.Event, seconds: float) -> bool:
     with suppress(TimeoutError):
         await asyncio.wait_for(stop.wait(), seconds)
     return stop.is_set()
+
+
+async def together(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run the parts of a service until all have returned. When one fails the others are cancelled and its error is raised.
+
+    Unlike a bare TaskGroup it raises the error itself, not a group of one: the command line shows it to a person.
+    """
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for part in parts:
+                tasks.create_task(part)
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from group.exceptions[0].__cause__
+
+
+class Abandoned(Exception):
+    """The process was asked to stop while something was being retried. What was in hand will be done again."""
+
+
+async def persist(attempt: Callable[[], Awaitable[Result]], trouble: str, stop: asyncio.Event) -> Result:
+    """Try until it works: faults of database and broker are nobody's fault but theirs. `trouble` names the log line.
+
+    Raises `Abandoned` when `stop` is set while it does not work.
+    """
+    backoff = Backoff()
+    while True:
+        try:
+            return await attempt()
+        except Retryable as error:
+            pause = backoff.next()
+            logs.get_logger().warning(trouble, reason=str(error), retry_in_s=round(pause, 2))
+            if await wait_for(stop, pause):
+                raise Abandoned(str(error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pipeline.processor.pools import Pools
 from schemas.topics import DEFAULT_PREFIX
 
 
@@ -33,6 +34,8 @@ class Connections:
     broker: BrokerKind = BrokerKind.EMBEDDED
     topic_prefix: str = DEFAULT_PREFIX
     """Separates several labs on one broker."""
+    pools: Pools = Pools(())
+    """Which pool a machine belongs to."""
 
 
 @dataclass(frozen=True, slots=True)

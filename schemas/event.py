@@ -73,11 +73,15 @@ class Standalone(WireModel):
     docker_installed: Bool = False
 
 
+def _machine_id_or_empty(name: str) -> str:
+    return check_machine_id(name) if name else name
+
+
 class Host(WireModel):
     """The host that reports, and the monitor on it."""
 
-    name: Annotated[str, AfterValidator(check_machine_id)] = ""
-    """The machine id."""
+    name: Annotated[str, AfterValidator(_machine_id_or_empty)] = ""
+    """The machine id. Empty is Go's zero value, so it can be read; whoever takes events in must refuse it."""
     version: str = ""
     """Version of the monitor."""
     start_time: Time = ZERO_TIME

@@ -1,0 +1,45 @@
+# The verbs of this repository. `make run` and `make test` need nothing but Python 3.11+ and PyPI.
+# DATA: where `make run` keeps its state.  DEMO: how many simulated machines to add.  PORT: where the page is.
+
+DATA ?= .labkeeper
+PORT ?= 8000
+PYTHON := .venv/bin/python
+
+.PHONY: run test check unit bench screenshot contracts lock clean
+
+run:
+	@sh infra/bootstrap.sh run
+	@.venv/bin/labkeeper up --data "$(DATA)" --port "$(PORT)" $(if $(DEMO),--demo "$(DEMO)")
+
+test:
+	@sh infra/bootstrap.sh test
+	@$(PYTHON) -m pytest
+
+check:
+	@sh infra/bootstrap.sh test
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports --no-cache
+	$(PYTHON) -m pytest tests/unit -q
+
+bench:
+	@sh infra/bootstrap.sh test
+	@$(PYTHON) -m tests.bench
+
+screenshot:
+	@sh infra/bootstrap.sh test
+	@LABKEEPER_SCREENSHOT=docs/screenshot.png $(PYTHON) -m pytest tests/e2e/test_page.py -q
+
+contracts:
+	@sh infra/bootstrap.sh run
+	@.venv/bin/labkeeper schemas write docs/contracts
+
+lock:
+	$(PYTHON) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
+	  --extra build pyproject.toml -o requirements/run.txt
+	$(PYTHON) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
+	  --extra build --extra test -c requirements/run.txt pyproject.toml -o requirements/test.txt
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -1,0 +1,61 @@
+"""`labkeeper writer`: parse, connect, serve."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from consumers.description_writer.service import DescriptionWriter
+from consumers.description_writer.settings import WriterSettings
+from pipeline import command as commands
+from pipeline.clock import SystemClock
+from pipeline.factory import open_broker, open_store
+from pipeline.service import serve
+from pipeline.settings import Connections
+
+
+@click.command("writer")
+@commands.connection_options
+@click.option(
+    "--max-records",
+    type=click.IntRange(1, 10_000),
+    default=WriterSettings.max_records,
+    show_default=True,
+    help="Events in one transaction at most.",
+)
+@click.option(
+    "--max-wait-ms",
+    type=click.IntRange(0, 10_000),
+    default=WriterSettings.max_wait // timedelta(milliseconds=1),
+    show_default=True,
+    help="How long a batch that is not full waits for more events.",
+)
+@commands.service_options
+def command(max_records: int, max_wait_ms: int, **options: Any) -> None:
+    """Turn machines' events into rows, and tell the changes.
+
+    Reads `machine.events`, applies each batch in one transaction, publishes `machine.changes`. Start as many as you like:
+    they share the work. What cannot be processed is parked; see `labkeeper dead --help`.
+
+    \b
+      labkeeper writer --database-url postgresql:///labkeeper
+    """
+    connections, service = commands.settings(options)
+    settings = WriterSettings(max_records=max_records, max_wait=timedelta(milliseconds=max_wait_ms))
+
+    async def work(stop: asyncio.Event) -> None:
+        await _write(connections, settings, stop)
+
+    serve("writer", work, service)
+
+
+async def _write(connections: Connections, settings: WriterSettings, stop: asyncio.Event) -> None:
+    async with open_store(connections) as store, open_broker(connections) as broker:
+        await DescriptionWriter(store, broker, SystemClock(), settings).run(stop)
+
+
+if __name__ == "__main__":
+    commands.run(command)

@@ -1,0 +1,220 @@
+"""The description writer: events in, rows kept, changes out.
+
+A batch passes three stages: it is read and decoded; it is applied in one transaction; its changes are published and it is
+acknowledged. Each stage is one task, so the order of batches holds, and while one batch waits for the database the next
+is decoded. A crash anywhere makes the batch be read again: sequences keep it from being applied twice, and changes carry
+whole states with versions. Nothing is acknowledged before its effects are safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from consumers.description_writer.decode import EventChange, decode_all
+from consumers.description_writer.settings import GROUP, WriterSettings
+from pipeline import logs, metrics
+from pipeline.broker.deadletter import DeadLetters
+from pipeline.broker.protocol import Batch, Broker, Outgoing, Received, Subscription
+from pipeline.clock import Clock
+from pipeline.errors import LeaseLost, Rejected, Retryable
+from pipeline.service import Abandoned, persist, together, wait_for
+from pipeline.store.protocol import LABKEEPER_USER, ProgressLog, Store, Updated
+from schemas import envelope
+from schemas.changes import ChangeKind, MachineChange
+from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS
+
+log = logs.get_logger()
+
+
+class WriterStore(Store, ProgressLog, Protocol):
+    """What the writer needs of the store."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """A batch on its way through the stages."""
+
+    batch: Batch
+    changes: list[EventChange]
+    rejected: list[tuple[Received, str]]
+    began: float
+    """`time.monotonic()` when it was in hand."""
+    updated: list[Updated] = field(default_factory=list)
+
+
+class DescriptionWriter:
+    """One member of the group of writers."""
+
+    def __init__(self, store: WriterStore, broker: Broker, clock: Clock, settings: WriterSettings) -> None:
+        self._store = store
+        self._broker = broker
+        self._settings = settings
+        self._clock = clock
+        self._dead_letters = DeadLetters(broker, clock, settings.reject_limit)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set, then finish the batches in hand."""
+        decoded: asyncio.Queue[_Work | None] = asyncio.Queue(1)
+        applied: asyncio.Queue[_Work | None] = asyncio.Queue(1)
+        subscription = self._broker.subscribe(
+            MACHINE_EVENTS,
+            group=GROUP,
+            max_records=self._settings.max_records,
+            max_wait=self._settings.max_wait,
+        )
+        async with subscription as reader:
+            try:
+                await together(
+                    self._decode(reader, decoded, stop),
+                    self._apply(decoded, applied, stop),
+                    self._finish(reader, applied, stop),
+                    self._tell_progress(stop),
+                )
+            except Abandoned as error:
+                log.warning("batch_abandoned", reason=str(error), note="it will be read again")
+
+    async def _decode(
+        self, reader: Subscription, out: asyncio.Queue[_Work | None], stop: asyncio.Event
+    ) -> None:
+        stopped = asyncio.ensure_future(stop.wait())
+        batches = aiter(reader)
+        try:
+            while not stop.is_set():
+                coming = asyncio.ensure_future(anext(batches))
+                await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if not coming.done():
+                    coming.cancel()
+                    await asyncio.wait({coming})
+                    break
+                batch = coming.result()
+                began = time.monotonic()
+                changes, rejected = decode_all(batch.messages)
+                await out.put(_Work(batch, changes, rejected, began))
+        finally:
+            stopped.cancel()
+        await out.put(None)
+
+    async def _apply(
+        self, work_in: asyncio.Queue[_Work | None], out: asyncio.Queue[_Work | None], stop: asyncio.Event
+    ) -> None:
+        while (work := await work_in.get()) is not None:
+            work.updated = await self._apply_or_split(work.changes, work.rejected, stop)
+            await out.put(work)
+        await out.put(None)
+
+    async def _apply_or_split(
+        self, changes: Sequence[EventChange], rejected: list[tuple[Received, str]], stop: asyncio.Event
+    ) -> list[Updated]:
+        """Apply in one transaction; if that fails for one event's sake, halve until that event is alone."""
+        if not changes:
+            return []
+        by_machine: dict[str, list[EventChange]] = {}
+        for change in changes:
+            by_machine.setdefault(change.machine_id, []).append(change)
+        now = changes[-1].message.published_at
+        try:
+            return list(
+                await persist(
+                    partial(self._store.update_many, by_machine, now=now), "store_unavailable", stop
+                )
+            )
+        except Rejected as error:
+            if len(changes) == 1:
+                metrics.STORE_UPDATE_FAIL.inc()
+                rejected.append((changes[0].message, str(error)))
+                return []
+            middle = len(changes) // 2
+            first = await self._apply_or_split(changes[:middle], rejected, stop)
+            return first + await self._apply_or_split(changes[middle:], rejected, stop)
+
+    async def _finish(
+        self, reader: Subscription, work_in: asyncio.Queue[_Work | None], stop: asyncio.Event
+    ) -> None:
+        while (work := await work_in.get()) is not None:
+            messages = [_change_message(update) for update in work.updated if update.after.row_version > 0]
+            if messages:
+                await persist(partial(self._broker.publish, messages), "broker_unavailable", stop)
+            if work.rejected:
+                await persist(partial(self._dead_letters.put, work.rejected), "broker_unavailable", stop)
+                _log_rejected(work.rejected)
+            await self._acknowledge(reader, work.batch, stop)
+            _count(work, len(messages))
+            self._dead_letters.count(read=len(work.batch.messages), rejected=len(work.rejected))
+        stop.set()
+
+    async def _acknowledge(self, reader: Subscription, batch: Batch, stop: asyncio.Event) -> None:
+        async def once() -> None:
+            try:
+                await reader.acknowledge(batch)
+            except LeaseLost as error:
+                log.warning("lease_lost", reason=str(error), records=len(batch.messages))
+
+        await persist(once, "broker_unavailable", stop)
+
+    async def _tell_progress(self, stop: asyncio.Event) -> None:
+        """Record how far the group is, for the watchdog, and show it as metrics."""
+        while True:
+            try:
+                await self._tell_progress_once()
+            except Retryable as error:
+                log.warning("progress_not_recorded", reason=str(error))
+            if await wait_for(stop, self._settings.progress_every.total_seconds()):
+                return
+
+    async def _tell_progress_once(self) -> None:
+        lags = await self._broker.lag(MACHINE_EVENTS, group=GROUP)
+        oldest = 0.0
+        for lag in lags:
+            metrics.CONSUMER_LAG.labels(GROUP, MACHINE_EVENTS, str(lag.partition)).set(lag.unread)
+            if lag.oldest_unread_at is not None:
+                oldest = max(oldest, (lag.measured_at - lag.oldest_unread_at).total_seconds())
+        metrics.CONSUMER_LAG_SECONDS.labels(GROUP, MACHINE_EVENTS).set(oldest)
+        caught_up_to = {str(lag.partition): lag.oldest_unread_at or lag.measured_at for lag in lags}
+        await self._store.record("writer", caught_up_to, now=self._clock.now())
+
+
+def _change_message(update: Updated) -> Outgoing:
+    change = MachineChange(
+        id=update.machine_id,
+        version=update.after.row_version,
+        kinds=list(update.kinds) or [ChangeKind.HEARTBEAT],
+        who=LABKEEPER_USER,
+        description=update.after,
+    )
+    headers = envelope.metadata(envelope.CHANGE_TYPE, "/description-writer")
+    return Outgoing(MACHINE_CHANGES, update.machine_id, change.model_dump_json().encode(), headers)
+
+
+def _log_rejected(rejected: Sequence[tuple[Received, str]]) -> None:
+    for message, reason in rejected:
+        log.warning(
+            "dead_letter",
+            topic=message.topic,
+            partition=message.partition,
+            offset=message.offset,
+            key=message.key,
+            reason=reason,
+        )
+
+
+def _count(work: _Work, published: int) -> None:
+    """Metrics, after everything is safe: an attempt that was repeated must not count twice."""
+    metrics.EVENTS_PROCESSED.inc(len(work.batch.messages))
+    outcomes = [change.outcome for change in work.changes if change.outcome is not None]
+    metrics.EVENTS_REPLAYED.inc(sum(outcome.replayed for outcome in outcomes))
+    metrics.EVENTS_UNKNOWN_TYPE.inc(sum(outcome.unknown_type for outcome in outcomes))
+    metrics.CHANGES_SENT.labels("writer").inc(published)
+    metrics.BATCH_RECORDS.labels(GROUP).observe(len(work.batch.messages))
+    elapsed = time.monotonic() - work.began
+    metrics.BATCH_SECONDS.labels(GROUP).observe(elapsed)
+    log.debug(
+        "batch",
+        records=len(work.batch.messages),
+        machines=len(work.updated),
+        duration_ms=round(elapsed * 1000, 1),
+    )

@@ -1,0 +1,25 @@
+"""Settings of the description writer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from pipeline.broker.deadletter import RejectLimit
+
+GROUP: Final = "description-writer"
+"""The consumer group; all writers of a lab are members of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterSettings:
+    """How the writer batches and when it gives up."""
+
+    max_records: int = 500
+    """Events in a transaction at most: larger batches gain little and hold their row locks longer."""
+    max_wait: timedelta = timedelta(milliseconds=5)
+    """How long a batch that is not full waits for more. Part of every quiet event's latency."""
+    progress_every: timedelta = timedelta(seconds=2)
+    """How often progress is recorded; the watchdog takes a gap of 15 s as "the writer was away"."""
+    reject_limit: RejectLimit = RejectLimit()

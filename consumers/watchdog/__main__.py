@@ -1,0 +1,103 @@
+"""`labkeeper watchdog`: parse, connect, serve."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from consumers.watchdog.service import Watchdog
+from consumers.watchdog.settings import MISSED_PERIODS, WatchdogSettings
+from pipeline import command as commands
+from pipeline.clock import SystemClock
+from pipeline.factory import open_store
+from pipeline.service import serve
+from pipeline.settings import Connections
+
+
+def _pool_periods(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, timedelta]:
+    periods = {}
+    for value in values:
+        pool, _, seconds = value.partition("=")
+        try:
+            periods[pool] = timedelta(seconds=float(seconds))
+        except (ValueError, OverflowError):
+            raise click.BadParameter(f"{value!r}: expected POOL=SECONDS, such as Skia=60") from None
+        if not pool or periods[pool] <= timedelta(0):
+            raise click.BadParameter(
+                f"{value!r}: expected POOL=SECONDS with more than 0 seconds, such as Skia=60"
+            )
+    return periods
+
+
+@click.command("watchdog")
+@commands.connection_options
+@click.option(
+    "--period",
+    type=click.FloatRange(0, min_open=True),
+    default=WatchdogSettings.period.total_seconds(),
+    show_default=True,
+    help=f"How often machines report, in seconds. After {MISSED_PERIODS} missed reports one is down.",
+)
+@click.option(
+    "--pool-period",
+    multiple=True,
+    callback=_pool_periods,
+    metavar="POOL=SECONDS",
+    help="The same for one pool.",
+)
+@click.option(
+    "--check-every",
+    type=click.FloatRange(0, min_open=True),
+    default=WatchdogSettings.check_every.total_seconds(),
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@click.option(
+    "--keep-history-days",
+    type=click.IntRange(1),
+    default=WatchdogSettings.keep_history.days,
+    show_default=True,
+    help="Older lines of machines' histories are dropped.",
+)
+@commands.service_options
+def command(
+    period: float,
+    pool_period: dict[str, timedelta],
+    check_every: float,
+    keep_history_days: int,
+    **options: Any,
+) -> None:
+    """Mark machines down that have gone silent.
+
+    Silence counts only while we could hear: not while the writer or the façade was away or behind. A machine's next event
+    clears the mark. Start a second one for safety: it stands by.
+
+    \b
+      labkeeper watchdog --database-url postgresql:///labkeeper --pool-period Slow=300
+    """
+    connections, service = commands.settings(options)
+    settings = WatchdogSettings(
+        period=timedelta(seconds=period),
+        period_of_pool=pool_period,
+        check_every=timedelta(seconds=check_every),
+        keep_history=timedelta(days=keep_history_days),
+    )
+
+    async def work(stop: asyncio.Event) -> None:
+        await _watch(connections, settings, stop)
+
+    serve("watchdog", work, service)
+
+
+async def _watch(connections: Connections, settings: WatchdogSettings, stop: asyncio.Event) -> None:
+    async with open_store(connections) as store:
+        await Watchdog(store, SystemClock(), settings).run(stop)
+
+
+if __name__ == "__main__":
+    commands.run(command)

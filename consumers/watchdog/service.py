@@ -1,0 +1,95 @@
+"""The watchdog: marks silent machines down, and forgets old history. One works at a time, the others stand by."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from consumers.watchdog.judgement import Deaf, Hearing, hearing, is_silent
+from consumers.watchdog.settings import LEASE, WatchdogSettings
+from pipeline import logs, metrics
+from pipeline.clock import Clock
+from pipeline.errors import MachineNotFound, Retryable
+from pipeline.processor.operators import mark_down
+from pipeline.service import wait_for
+from pipeline.store.protocol import Leases, ProgressLog, Store
+from schemas.description import Description
+
+log = logs.get_logger()
+
+_LEASE_ROUNDS = 3
+"""The lease outlives so many missed rounds."""
+_FORGET_EVERY = timedelta(hours=1)
+
+
+class WatchdogStore(Store, ProgressLog, Leases, Protocol):
+    """What the watchdog needs of the store."""
+
+
+class Watchdog:
+    """Looks for silence every few seconds."""
+
+    def __init__(self, store: WatchdogStore, clock: Clock, settings: WatchdogSettings) -> None:
+        self._store = store
+        self._clock = clock
+        self._settings = settings
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._forgot_at: datetime | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set."""
+        pause = self._settings.check_every.total_seconds()
+        while not stop.is_set():
+            try:
+                if await self._store.acquire(LEASE, self._owner, seconds=max(10.0, _LEASE_ROUNDS * pause)):
+                    await self.look()
+            except Retryable as error:
+                log.warning("store_unavailable", reason=str(error))
+            await wait_for(stop, pause)
+        try:
+            await self._store.release(LEASE, self._owner)
+        except Retryable as error:
+            log.warning("lease_not_released", reason=str(error))
+
+    async def look(self) -> list[str]:
+        """One round: mark what is silent; return the ids of the machines marked."""
+        now = self._clock.now()
+        await self._forget(now)
+        heard = hearing(await self._store.progress(), now=now)
+        if isinstance(heard, Deaf):
+            metrics.WATCHDOG_HELD.labels(heard.why).inc()
+            log.debug("held", why=heard.why)
+            return []
+        suspects = await self._store.silent_machines(since=heard.until - self._settings.least_patience)
+        silent = [machine for machine in suspects if is_silent(machine, heard, self._settings)]
+        return [marked for machine in silent if (marked := await self._mark(machine, heard, now)) is not None]
+
+    async def _mark(self, machine: Description, heard: Hearing, now: datetime) -> str | None:
+        """Mark one machine, unless it has spoken since we looked."""
+        machine_id = machine.dimension("id")[-1]
+
+        def change(current: Description) -> Description:
+            if current.is_down or not is_silent(current, heard, self._settings):
+                return current
+            return mark_down(current, since=current.last_updated)
+
+        try:
+            updated = await self._store.update(machine_id, change, now=now)
+        except MachineNotFound:
+            return None  # deleted meanwhile
+        if not updated.kinds:
+            return None
+        metrics.MARKED_DOWN.inc()
+        log.info("machine_down", machine=machine_id, silent_since=machine.last_updated.isoformat())
+        return machine_id
+
+    async def _forget(self, now: datetime) -> None:
+        if self._forgot_at is not None and now - self._forgot_at < _FORGET_EVERY:
+            return
+        gone = await self._store.forget_history(before=now - self._settings.keep_history)
+        self._forgot_at = now
+        if gone:
+            log.info("history_forgotten", entries=gone)
