@@ -94,7 +94,9 @@ Time = Annotated[
     BeforeValidator(parse_time),
     PlainSerializer(format_time, return_type=str, when_used="json"),
 ]
-StringList = list[str]
+StringList = Annotated[
+    list[str], Field(fail_fast=True)
+]  # else a megabyte of bad items makes half a million errors
 """A Go string list. The zero value is null, which is not the same as an empty list; see each field."""
 Dimensions = Annotated[
     dict[str, StringList | None], PlainSerializer(_sorted_items, return_type=dict[str, list[str] | None])
