@@ -73,45 +73,59 @@ def _fail(text: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+_POOL = click.option(
+    "--pool",
+    envvar="LABKEEPER_POOLS",
+    multiple=True,
+    default=("Lab=",),
+    metavar="NAME=REGEX",
+    show_envvar=True,
+    help="Machines whose id matches belong to this pool; may be repeated, the first match counts. The same for "
+    "every service of a lab.  [default: all in one pool, Lab]",
+)
+_TOPIC_PREFIX = click.option(
+    "--topic-prefix",
+    envvar="LABKEEPER_TOPIC_PREFIX",
+    default=DEFAULT_PREFIX,
+    show_default=True,
+    show_envvar=True,
+    help="First part of every topic's name; separates labs that share a broker.",
+)
+_BROKER = click.option(
+    "--broker",
+    envvar="LABKEEPER_BROKER",
+    type=click.Choice([kind.value for kind in BrokerKind]),
+    default=BrokerKind.EMBEDDED.value,
+    show_default=True,
+    show_envvar=True,
+    help="What carries the topics; `embedded` keeps them in the database.",
+)
+
+
+def _database_url(*, required: bool) -> Callable[[Decorated], Decorated]:
+    return click.option(
+        "--database-url",
+        envvar="LABKEEPER_DATABASE_URL",
+        required=required,
+        show_envvar=True,
+        help="PostgreSQL or CockroachDB, such as postgresql://user@host/labkeeper. "
+        "Give a password through the environment or ~/.pgpass, not on the command line.",
+    )
+
+
 def connection_options(function: Decorated) -> Decorated:
     """Add the options that say where store and broker are; `connections(**kwargs)` makes them into settings."""
-    for option in (
-        click.option(
-            "--pool",
-            envvar="LABKEEPER_POOLS",
-            multiple=True,
-            default=("Lab=",),
-            metavar="NAME=REGEX",
-            show_envvar=True,
-            help="Machines whose id matches belong to this pool; may be repeated, the first match counts. The same for "
-            "every service of a lab.  [default: all in one pool, Lab]",
-        ),
-        click.option(
-            "--topic-prefix",
-            envvar="LABKEEPER_TOPIC_PREFIX",
-            default=DEFAULT_PREFIX,
-            show_default=True,
-            show_envvar=True,
-            help="First part of every topic's name; separates labs that share a broker.",
-        ),
-        click.option(
-            "--broker",
-            envvar="LABKEEPER_BROKER",
-            type=click.Choice([kind.value for kind in BrokerKind]),
-            default=BrokerKind.EMBEDDED.value,
-            show_default=True,
-            show_envvar=True,
-            help="What carries the topics; `embedded` keeps them in the database.",
-        ),
-        click.option(
-            "--database-url",
-            envvar="LABKEEPER_DATABASE_URL",
-            required=True,
-            show_envvar=True,
-            help="PostgreSQL or CockroachDB, such as postgresql://user@host/labkeeper. "
-            "Give a password through the environment or ~/.pgpass, not on the command line.",
-        ),
-    ):
+    for option in (_POOL, _TOPIC_PREFIX, _BROKER, _database_url(required=True)):
+        function = option(function)
+    return function
+
+
+def publishing_options(function: Decorated) -> Decorated:
+    """Add the options that say where the broker is, for producers that can do without by talking to a façade.
+
+    Without `--database-url` there is no broker; with it, `connections(**kwargs, pool=())` makes them into settings.
+    """
+    for option in (_TOPIC_PREFIX, _BROKER, _database_url(required=False)):
         function = option(function)
     return function
 
