@@ -79,3 +79,53 @@ WATCHDOG_HELD: Final = Counter(
     "Rounds in which nothing was marked because we cannot tell silence from our own lag.",
     ["why"],
 )
+
+# --- machine monitor ---------------------------------------------------------------------------------------------------
+MONITOR_INTERROGATE_TIMER: Final = Histogram(
+    "test_machine_monitor_interrogate_timer",
+    "Seconds that asking the machine or its device took.",
+    ["machine"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40),
+)
+MONITOR_INTERROGATIONS: Final = Counter(
+    "test_machine_monitor_interrogate_device_type", "Attempts to ask, by kind of device.", ["machine", "type"]
+)
+MONITOR_ERRORS: Final = Counter(
+    "test_machine_monitor_interrogate_and_send_errors", "Attempts that found no device.", ["machine"]
+)
+MONITOR_DESCRIPTION_ARRIVALS: Final = Counter(
+    "test_machine_monitor_description_watch_arrival", "Descriptions that arrived.", ["machine"]
+)
+MONITOR_AVAILABLE: Final = Gauge(
+    "test_machine_monitor_available",
+    "1 while tasks may run: not in maintenance, quarantined or recovering.",
+    ["machine"],
+)
+MONITOR_SENT: Final = Counter("machine_sink_send_success", "Events accepted by the other side.", ["type"])
+MONITOR_SEND_FAILED: Final = Counter(
+    "machine_sink_send_failure", "Attempts to hand an event over that failed.", ["type"]
+)
+MONITOR_WAITING: Final = Gauge(
+    "test_machine_monitor_spool_events", "Events on disk that wait to be sent.", ["machine"]
+)
+MONITOR_DROPPED: Final = Counter(
+    "test_machine_monitor_spool_dropped", "Oldest events given up because too many waited.", ["machine"]
+)
+MONITOR_PARKED: Final = Counter(
+    "test_machine_monitor_spool_parked", "Events that the other side refused for good.", ["machine"]
+)
+BOT_REQUESTS: Final = {
+    name: Counter(
+        f"bot_config_server_{name}_requests", f"Requests of the Swarming bot to /{name}.", ["machine"]
+    )
+    for name in ("get_state", "get_settings", "get_dimensions")
+}
+BOT_REQUESTS_SUCCEEDED: Final = {
+    name: Counter(
+        f"bot_config_server_{name}_requests_success", f"Requests to /{name} that were answered.", ["machine"]
+    )
+    for name in ("get_state", "get_settings", "get_dimensions", "on_before_task", "on_after_task")
+}
+SWARMING_ALIVE: Final = Gauge(
+    "bot_config_swarming_sub_process", "1 while the Swarming bot's process runs.", ["machine"]
+)
