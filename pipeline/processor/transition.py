@@ -38,10 +38,10 @@ def differences(before: Description, after: Description) -> tuple[Difference, ..
         found.append(Difference(ChangeKind.QUARANTINE, _quarantine(before), _quarantine(after)))
     if before.recovering != after.recovering:
         found.append(Difference(ChangeKind.RECOVERY, before.recovering, after.recovering))
-    if (old := _device(before)) != (new := _device(after)):
-        found.append(Difference(ChangeKind.DEVICE, old, new))
-    if (old := _power(before)) != (new := _power(after)):
-        found.append(Difference(ChangeKind.POWER, old, new))
+    if before.attached_device != after.attached_device or before.ssh_user_ip != after.ssh_user_ip:
+        found.append(Difference(ChangeKind.DEVICE, _device(before), _device(after)))
+    if before.power_cycle != after.power_cycle or before.power_cycle_state != after.power_cycle_state:
+        found.append(Difference(ChangeKind.POWER, _power(before), _power(after)))
     if before.dimensions is not after.dimensions and (pair := _changed_dimensions(before, after)) is not None:
         found.append(Difference(ChangeKind.DIMENSIONS, *pair))
     if before.note is not after.note and before.note != after.note:
@@ -86,16 +86,16 @@ _RESTATED = ("quarantined", "tmm_version")
 
 
 def _changed_dimensions(before: Description, after: Description) -> tuple[str, str] | None:
-    old, new = before.dimensions or {}, after.dimensions or {}
-    if old == new:
-        return None
-    keys = sorted(
-        key for key in old.keys() | new.keys() if key not in _RESTATED and old.get(key) != new.get(key)
-    )
-    if not keys:
-        return None
-    return _listed(old, keys), _listed(new, keys)
+    old, new = _stated(before), _stated(after)
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    return (_listed(old, keys), _listed(new, keys)) if keys else None
 
 
-def _listed(dimensions: dict[str, list[str] | None], keys: list[str]) -> str:
-    return ", ".join(f"{key}={'|'.join(dimensions[key] or ())}" for key in keys if key in dimensions)
+def _stated(description: Description) -> dict[str, list[str]]:
+    """Dimensions that say something of their own; an empty one is as good as none."""
+    dimensions = description.dimensions or {}
+    return {key: values for key, values in dimensions.items() if values and key not in _RESTATED}
+
+
+def _listed(dimensions: dict[str, list[str]], keys: list[str]) -> str:
+    return ", ".join(f"{key}={'|'.join(dimensions[key])}" for key in keys if key in dimensions)
