@@ -28,6 +28,14 @@ DEAD_PARTITION: Final = "dead_partition"
 DEAD_OFFSET: Final = "dead_offset"
 DEAD_TIME: Final = "dead_time"
 
+DEAD_HANDLED: Final = "dead_handled"
+"""On an empty message of a dead-letter topic: `partition:offset` of the letter of that topic that is dealt with. A marker,
+because no topic can forget a single message; it has no `dead_reason`, and its `dead_time` is when it was done."""
+DEAD_OUTCOME: Final = "dead_outcome"
+"""On a marker: `replayed` or `dropped`."""
+DEAD_WHO: Final = "dead_who"
+"""On a marker: the person who did it, `user@host`."""
+
 
 def metadata(kind: str, source: str, *, trace_parent: str | None = None) -> dict[str, str]:
     """Headers of a new message of the given CloudEvents type from the given source (a URI reference)."""

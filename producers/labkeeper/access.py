@@ -1,0 +1,96 @@
+"""Where the façade is and what we show at its door: the options that every command shares that talks to it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import click
+
+from pipeline.command import CommandFailed, ExitCode
+
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+TOKEN_VARIABLE: Final = "LABKEEPER_TOKEN"  # noqa: S105  # the name of a variable, not a token
+_LONGEST_TOKEN: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A façade and who we are to it."""
+
+    url: str
+    """Without a slash at the end."""
+    token: str | None = field(default=None, repr=False)
+
+
+def facade_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--url` and `--token-file`; the command gets an `Access` as its first argument instead of them."""
+
+    @click.option(
+        "--url",
+        envvar="LABKEEPER_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        show_envvar=True,
+        metavar="URL",
+        help="Where the façade is.",
+    )
+    @click.option(
+        "--token-file",
+        envvar="LABKEEPER_TOKEN_FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        show_envvar=True,
+        help=f"File with your API token. Or put the token itself into {TOKEN_VARIABLE}.",
+    )
+    @functools.wraps(function)
+    def with_access(*args: Any, url: str, token_file: Path | None, **options: Any) -> Any:
+        return function(access_to(url, token_file), *args, **options)
+
+    return with_access
+
+
+def access_to(url: str, token_file: Path | None) -> Access:
+    """Check the address and read the token. Raises `CommandFailed`."""
+    _check_address(url)
+    token = os.environ.get(TOKEN_VARIABLE) if token_file is None else _read(token_file)
+    return Access(url.rstrip("/"), _checked(token, token_file) if token else None)
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise CommandFailed(
+            f"{url!r} is no address of a façade: use one such as {DEFAULT_URL}", ExitCode.USAGE
+        )
+    if parts.username or parts.password:
+        raise CommandFailed(
+            f"keep credentials out of --url: use --token-file or {TOKEN_VARIABLE}", ExitCode.USAGE
+        )
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8") as file:
+            token = file.read(_LONGEST_TOKEN + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandFailed(f"cannot read the token in {path}: {error}", ExitCode.USAGE) from error
+    if not token.strip():
+        raise CommandFailed(f"there is no token in {path}: the file is empty", ExitCode.USAGE)
+    return token
+
+
+def _checked(token: str, source: Path | None) -> str:
+    token = token.strip()
+    if len(token) > _LONGEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        where = TOKEN_VARIABLE if source is None else str(source)
+        raise CommandFailed(f"what is in {where} is no API token: expected one word", ExitCode.USAGE)
+    return token

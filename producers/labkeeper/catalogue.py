@@ -1,0 +1,67 @@
+"""Which commands there are, by name: a table of strings, so that asking for help loads none of them.
+
+The services are strangers to this package and to one another; only the process that is asked for is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command, and where it lives."""
+
+    name: str
+    module: str
+    help: str
+    """One line for the list of commands."""
+    section: str = "Commands"
+    attribute: str = "command"
+
+
+EVERYDAY: Final = "Everyday"
+MACHINES: Final = "Machines"
+SERVICES: Final = "Services"
+UPKEEP: Final = "Upkeep"
+
+COMMANDS: Final = (
+    Entry("up", "producers.labkeeper.up", "Run a whole lab on this computer.", EVERYDAY),
+    Entry("status", "producers.labkeeper.status", "Say whether the lab is up, and how it is.", EVERYDAY),
+    Entry("machines", "producers.labkeeper.machines", "List, watch and look after machines.", EVERYDAY),
+    Entry("monitor", "producers.machine_monitor.__main__", "Report this host and its device.", MACHINES),
+    Entry("simulator", "producers.simulator.__main__", "Pretend to be a fleet of machines.", MACHINES),
+    Entry("facade", "consumers.facade.__main__", "Serve the web page and the HTTP API.", SERVICES),
+    Entry("writer", "consumers.description_writer.__main__", "Turn events into rows and changes.", SERVICES),
+    Entry("relay", "consumers.outbox_relay.__main__", "Publish what operators changed.", SERVICES),
+    Entry("watchdog", "consumers.watchdog.__main__", "Find machines that fell silent.", SERVICES),
+    Entry("db", "producers.labkeeper.database", "Prepare the database, or upgrade it.", UPKEEP),
+    Entry(
+        "token",
+        "consumers.facade.tokens",
+        "Make, list and revoke API tokens.",
+        UPKEEP,
+        attribute="token_command",
+    ),
+    Entry("dead", "producers.labkeeper.dead", "Look after messages nobody could process.", UPKEEP),
+    Entry("schemas", "producers.labkeeper.schemas", "Write the messages' JSON Schemas.", UPKEEP),
+    Entry("completion", "producers.labkeeper.completion", "Teach your shell to complete commands.", UPKEEP),
+)
+
+_LOOKING: Final = "producers.labkeeper.machine_listing"
+_ACTING: Final = "producers.labkeeper.machine_actions"
+
+MACHINE_COMMANDS: Final = (
+    Entry("list", _LOOKING, "List machines, filtered and sorted.", "Look", "list_command"),
+    Entry("show", _LOOKING, "Show all that is known about a machine.", "Look", "show_command"),
+    Entry("history", _LOOKING, "Say what happened to a machine, and who did it.", "Look", "history_command"),
+    Entry("watch", "producers.labkeeper.machine_watch", "Follow changes as they happen.", "Look"),
+    Entry("maintenance", _ACTING, "Take machines out of service, or give them back.", "Act", "maintenance"),
+    Entry("note", _ACTING, "Leave a note on machines for others to read.", "Act", "note_command"),
+    Entry(
+        "set-device", _ACTING, "Say what kind of device is attached.", "Act", attribute="set_device_command"
+    ),
+    Entry("clear-quarantine", _ACTING, "Lift a forced quarantine.", "Act", "clear_quarantine_command"),
+    Entry("delete", _ACTING, "Forget machines that are gone for good.", "Act", "delete_command"),
+)
