@@ -1,0 +1,163 @@
+/**
+ * What a person can do about a machine. What is being typed is never touched by a change that arrives meanwhile.
+ * Fires `done` ({text, machine: the answer, or null after a deletion}) and `failed` ({text}).
+ */
+import { machinePath, Problem, request } from "./api.js";
+import { ATTACHED_DEVICES } from "./devices.js";
+import { element } from "./dom.js";
+
+const LONGEST_TEXT = 2000;
+const WRITERS = new Set(["operator", "admin"]);
+
+class MachineActions extends HTMLElement {
+  #machine = null;
+  #role = "viewer";
+  #maintenance = button("Put into maintenance…");
+  #note = button("Edit note…");
+  #quarantine = button("Clear quarantine");
+  #delete = button("Delete…", "danger");
+  #attached = element(
+    "select",
+    {},
+    ...ATTACHED_DEVICES.map(([value, label]) => element("option", { value }, label)),
+  );
+  #form = element("form", { class: "ask", hidden: true });
+  #viewerHint = element("p", { class: "hint" }, "You may look, but not change anything.");
+
+  connectedCallback() {
+    this.#maintenance.addEventListener("click", () => this.#toggleMaintenance());
+    this.#note.addEventListener("click", () => this.#askNote());
+    this.#quarantine.addEventListener("click", () => this.#clearQuarantine());
+    this.#delete.addEventListener("click", () => this.#askDelete());
+    this.#attached.addEventListener("change", () => this.#attach(this.#attached.value));
+    const row = element("div", { class: "buttons" }, this.#maintenance, this.#quarantine, this.#note, this.#delete);
+    const attached = element("label", { class: "attached" }, element("span", {}, "Attached device"), this.#attached);
+    this.replaceChildren(row, this.#form, attached, this.#viewerHint);
+  }
+
+  showRole(role) {
+    this.#role = role;
+    this.#allow();
+  }
+
+  /** Another machine, or the same one, changed. */
+  show(machine) {
+    if (machine.id !== this.#machine?.id) this.#closeForm();
+    this.#machine = machine;
+    const { description } = machine;
+    this.#maintenance.textContent = description.MaintenanceMode ? "End maintenance" : "Put into maintenance…";
+    this.#quarantine.hidden = !description.IsQuarantined;
+    if (document.activeElement !== this.#attached) this.#attached.value = description.AttachedDevice;
+  }
+
+  #allow() {
+    const may = WRITERS.has(this.#role);
+    this.#viewerHint.hidden = may;
+    for (const control of [this.#maintenance, this.#note, this.#quarantine, this.#delete, this.#attached]) {
+      control.disabled = !may;
+    }
+  }
+
+  #toggleMaintenance() {
+    const { id, description } = this.#machine;
+    if (description.MaintenanceMode) {
+      this.#do("DELETE", ["maintenance"], undefined, `${id} is out of maintenance.`);
+      return;
+    }
+    this.#ask({
+      label: "Why? (optional)",
+      submit: "Put into maintenance",
+      act: (reason) => this.#do("PUT", ["maintenance"], { reason }, `${id} is in maintenance.`),
+    });
+  }
+
+  #askNote() {
+    const { id, description } = this.#machine;
+    this.#ask({
+      label: "Note (empty clears it)",
+      value: description.Note?.Message ?? "",
+      submit: "Save note",
+      act: (message) =>
+        message === ""
+          ? this.#do("DELETE", ["note"], undefined, `The note of ${id} is gone.`)
+          : this.#do("PUT", ["note"], { message }, `The note of ${id} is saved.`),
+    });
+  }
+
+  #askDelete() {
+    const { id } = this.#machine;
+    this.#ask({
+      question: `Delete ${id}? It comes back, without its note and modes, when it reports again.`,
+      submit: "Delete",
+      danger: true,
+      act: () => this.#do("DELETE", [], undefined, `${id} is deleted.`),
+    });
+  }
+
+  #clearQuarantine() {
+    this.#do("DELETE", ["quarantine"], undefined, `${this.#machine.id} is out of quarantine.`);
+  }
+
+  #attach(device) {
+    const label = this.#attached.selectedOptions[0].textContent;
+    this.#do("PUT", ["attached-device"], { attached_device: device }, `${this.#machine.id}: attached device is ${label}.`);
+  }
+
+  /** Show a small form: a text to type (`label`), or just a `question`. */
+  #ask({ label, question, value = "", submit, danger = false, act }) {
+    const input = element("input", { type: "text", maxlength: LONGEST_TEXT, autocomplete: "off", dir: "auto" });
+    input.value = value;
+    const go = element("button", { type: "submit", class: danger ? "danger" : "primary" }, submit);
+    const cancel = button("Cancel");
+    cancel.addEventListener("click", () => this.#closeForm({ refocus: true }));
+    const asked = label ? element("label", {}, label, input) : element("p", {}, question);
+    this.#form.replaceChildren(asked, element("div", { class: "buttons" }, go, cancel));
+    this.#form.hidden = false;
+    this.#form.onkeydown = (event) => {
+      if (event.key !== "Escape") return;
+      event.stopPropagation(); // closes the form, not the drawer
+      this.#closeForm({ refocus: true });
+    };
+    this.#form.onsubmit = async (event) => {
+      event.preventDefault();
+      go.disabled = true;
+      if (await act(input.value.trim())) this.#closeForm({ refocus: true });
+      go.disabled = false;
+    };
+    (label ? input : cancel).focus();
+  }
+
+  #closeForm({ refocus = false } = {}) {
+    this.#form.replaceChildren();
+    this.#form.hidden = true;
+    if (refocus) this.#maintenance.focus();
+  }
+
+  /** Whether the server did it. */
+  async #do(method, rest, body, text) {
+    const { id } = this.#machine;
+    this.ariaBusy = "true";
+    try {
+      const machine = await request(method, machinePath(id, ...rest), body);
+      this.#fire("done", { text, machine });
+      return true;
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      this.#fire("failed", { text: problem.message });
+      this.#attached.value = this.#machine.description.AttachedDevice;
+      return false;
+    } finally {
+      this.ariaBusy = "false";
+    }
+  }
+
+  #fire(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}
+
+function button(text, kind = "") {
+  return element("button", { type: "button", class: kind || null }, text);
+}
+
+customElements.define("machine-actions", MachineActions);
