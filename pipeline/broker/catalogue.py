@@ -1,0 +1,44 @@
+"""What every broker checks before it takes a message: that the topic exists, and that the message is fit to travel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from pipeline.broker.protocol import Outgoing
+from pipeline.errors import Rejected
+from schemas.topics import DEFAULT_PREFIX, TOPICS, Topic
+
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+
+
+class Catalogue:
+    """The topics of one lab on one broker."""
+
+    def __init__(self, topics: Iterable[Topic] = TOPICS, *, prefix: str = DEFAULT_PREFIX) -> None:
+        self._topics: Mapping[str, Topic] = {topic.name: topic for topic in topics}
+        self._prefix = prefix
+
+    def __iter__(self) -> Iterator[Topic]:
+        return iter(self._topics.values())
+
+    def topic(self, name: str) -> Topic:
+        """The topic of that name; raises `Rejected` if there is none."""
+        try:
+            return self._topics[name]
+        except KeyError:
+            raise Rejected(f"there is no topic {name!r}; there are {', '.join(self._topics)}") from None
+
+    def full_name(self, name: str) -> str:
+        """The topic's name on the broker, with the lab's prefix."""
+        return f"{self._prefix}.{self.topic(name).name}"
+
+    def size(self, message: Outgoing) -> int:
+        """Bytes of the message, roughly; raises `Rejected` if no broker of ours may take it."""
+        self.topic(message.topic)
+        size = len(message.key) + len(message.value)
+        if message.headers:
+            size += sum(len(name) + len(value) for name, value in message.headers.items())
+        if size > MAX_MESSAGE_BYTES:
+            raise Rejected(f"a message of {size} bytes is too large: {MAX_MESSAGE_BYTES} is the most")
+        return size
