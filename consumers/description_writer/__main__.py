@@ -16,20 +16,22 @@ from pipeline.factory import open_broker, open_store
 from pipeline.service import serve
 from pipeline.settings import Connections
 
+_DEFAULTS = WriterSettings()
+
 
 @click.command("writer")
 @commands.connection_options
 @click.option(
     "--max-records",
     type=click.IntRange(1, 10_000),
-    default=WriterSettings.max_records,
+    default=_DEFAULTS.max_records,
     show_default=True,
     help="Events in one transaction at most.",
 )
 @click.option(
     "--max-wait-ms",
     type=click.IntRange(0, 10_000),
-    default=WriterSettings.max_wait // timedelta(milliseconds=1),
+    default=_DEFAULTS.max_wait // timedelta(milliseconds=1),
     show_default=True,
     help="How long a batch that is not full waits for more events.",
 )

@@ -16,6 +16,8 @@ from pipeline.factory import open_store
 from pipeline.service import serve
 from pipeline.settings import Connections
 
+_DEFAULTS = WatchdogSettings()
+
 
 def _pool_periods(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
@@ -39,7 +41,7 @@ def _pool_periods(
 @click.option(
     "--period",
     type=click.FloatRange(0, min_open=True),
-    default=WatchdogSettings.period.total_seconds(),
+    default=_DEFAULTS.period.total_seconds(),
     show_default=True,
     help=f"How often machines report, in seconds. After {MISSED_PERIODS} missed reports one is down.",
 )
@@ -53,14 +55,14 @@ def _pool_periods(
 @click.option(
     "--check-every",
     type=click.FloatRange(0, min_open=True),
-    default=WatchdogSettings.check_every.total_seconds(),
+    default=_DEFAULTS.check_every.total_seconds(),
     show_default=True,
     help="Seconds between two looks.",
 )
 @click.option(
     "--keep-history-days",
     type=click.IntRange(1),
-    default=WatchdogSettings.keep_history.days,
+    default=_DEFAULTS.keep_history.days,
     show_default=True,
     help="Older lines of machines' histories are dropped.",
 )

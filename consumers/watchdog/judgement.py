@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from consumers.watchdog.settings import WatchdogSettings
-from pipeline.store.protocol import Progress
+from pipeline.store.protocol import PROGRESS_GAP, Progress
 from schemas.description import Description
 
-FRESH = timedelta(seconds=15)
+FRESH: Final = PROGRESS_GAP
 """A service that has not recorded its progress for so long is away."""
-RETIRED = timedelta(hours=1)
+RETIRED: Final = timedelta(hours=1)
 """A façade that has been away for so long is not coming back: machines are expected to have another way."""
 
 
