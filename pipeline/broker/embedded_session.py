@@ -65,9 +65,12 @@ class Session:
         self._dsn = dsn
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"broker-{name}")
         self._connection: Connection | None = None
+        self._is_closed = False
 
     async def run(self, work: Callable[[Cursor], Result]) -> Result:
         """Call `work` with a cursor in autocommit mode. Raises `BrokerUnavailable`, or what `work` raises."""
+        if self._is_closed:
+            raise BrokerUnavailable("embedded broker: closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
 
     async def transaction(self, work: Callable[[Cursor], Result]) -> Result:
@@ -75,7 +78,10 @@ class Session:
         return await self.run(lambda cursor: _in_transaction(cursor, work))
 
     async def close(self) -> None:
-        """Finish what is under way and disconnect."""
+        """Finish what is under way and disconnect. Harmless when repeated."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
         self._thread.shutdown(wait=False)
 

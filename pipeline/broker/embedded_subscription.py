@@ -82,6 +82,7 @@ class EmbeddedSubscription:
         self._wants_more = asyncio.Event()
         self._wants_more.set()
         self._work: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     def start(self) -> None:
         """Begin to read ahead."""
@@ -89,7 +90,10 @@ class EmbeddedSubscription:
         self._work.add_done_callback(lambda _: self._has_ahead.set())
 
     async def close(self) -> None:
-        """Stop reading and leave the group."""
+        """Stop reading and leave the group. Harmless when repeated."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         if self._work is not None:
             self._work.cancel()
             await asyncio.wait([self._work])
@@ -131,9 +135,12 @@ class EmbeddedSubscription:
         self._membership.rearranged(group)
 
     async def _serve(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._membership.keep())
-            tasks.create_task(self._read_ahead())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._membership.keep())
+                tasks.create_task(self._read_ahead())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
 
     async def _read_ahead(self) -> None:
         backoff = Backoff(cap_s=_LONGEST_PAUSE_S)
