@@ -102,7 +102,8 @@ _BROKER = click.option(
 )
 
 
-def _database_url(*, required: bool) -> Callable[[Decorated], Decorated]:
+def database_option(*, required: bool) -> Callable[[Decorated], Decorated]:
+    """The option that says where the store is; the command gets it as `database_url`."""
     return click.option(
         "--database-url",
         envvar="LABKEEPER_DATABASE_URL",
@@ -115,7 +116,7 @@ def _database_url(*, required: bool) -> Callable[[Decorated], Decorated]:
 
 def connection_options(function: Decorated) -> Decorated:
     """Add the options that say where store and broker are; `connections(**kwargs)` makes them into settings."""
-    for option in (_POOL, _TOPIC_PREFIX, _BROKER, _database_url(required=True)):
+    for option in (_POOL, _TOPIC_PREFIX, _BROKER, database_option(required=True)):
         function = option(function)
     return function
 
@@ -125,7 +126,7 @@ def publishing_options(function: Decorated) -> Decorated:
 
     Without `--database-url` there is no broker; with it, `connections(**kwargs, pool=())` makes them into settings.
     """
-    for option in (_TOPIC_PREFIX, _BROKER, _database_url(required=False)):
+    for option in (_TOPIC_PREFIX, _BROKER, database_option(required=False)):
         function = option(function)
     return function
 

@@ -14,6 +14,7 @@ from producers.labkeeper.confirmation import confirm
 from producers.labkeeper.machine_ids import machine_ids
 from producers.labkeeper.per_machine import Outcomes
 from producers.labkeeper.text import count_of
+from producers.labkeeper.umbrella import GuessingGroup
 from schemas.description import AttachedDevice
 
 Request = Callable[[FacadeClient, str], Awaitable[Json]]
@@ -36,7 +37,7 @@ async def _each(access: Access, ids: Sequence[str], request: Request, done: str,
                 click.echo(f"{name}: {done}")
 
 
-@click.group("maintenance")
+@click.group("maintenance", cls=GuessingGroup)
 def maintenance() -> None:
     """Take machines out of service, or give them back.
 
@@ -101,14 +102,14 @@ def note_command(access: Access, ids: Sequence[str], message: str | None, clear:
 
 
 @click.command("set-device")
-@machine_ids()
 @click.argument("device", type=click.Choice([device.value for device in AttachedDevice]))
+@machine_ids()
 @facade_options
-def set_device_command(access: Access, ids: Sequence[str], device: str) -> None:
+def set_device_command(access: Access, device: str, ids: Sequence[str]) -> None:
     """Say what kind of device is attached to machines, so that their monitors know what to ask.
 
     \b
-      labkeeper machines set-device rack4-07 rack4-08 adb
+      labkeeper machines set-device adb rack4-07 rack4-08
     """
     body = {"attached_device": device}
     _apply(

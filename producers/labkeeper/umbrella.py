@@ -15,7 +15,27 @@ from pipeline.command import CommandFailed
 from producers.labkeeper.catalogue import Entry
 
 
-class LazyGroup(click.Group):
+class GuessingGroup(click.Group):
+    """A group that answers a typo with what was probably meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or fail with the names that come close."""
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(_unknown(args[0], names))
+        return super().resolve_command(ctx, args)
+
+
+def _unknown(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
+    close = close or [known for known in names if known.startswith(name.lower())]
+    guess = f" Did you mean {' or '.join(close)}?" if close else ""
+    return f"There is no command {name!r}.{guess}"
+
+
+class LazyGroup(GuessingGroup):
     """Shows help, and completes names, from the catalogue alone."""
 
     def __init__(self, *, entries: Sequence[Entry], **attributes: Any) -> None:
@@ -30,20 +50,6 @@ class LazyGroup(click.Group):
         """Import the command; None when the catalogue has no such name."""
         entry = self._entries.get(cmd_name)
         return None if entry is None else load(entry)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, or fail with the names that come close."""
-        if args[0] not in self._entries and not args[0].startswith("-") and not ctx.resilient_parsing:
-            ctx.fail(self._unknown(args[0]))
-        return super().resolve_command(ctx, args)
-
-    def _unknown(self, name: str) -> str:
-        close = difflib.get_close_matches(name.lower(), self._entries, n=3, cutoff=0.6)
-        close = close or [known for known in self._entries if known.startswith(name.lower())]
-        guess = f" Did you mean {' or '.join(close)}?" if close else ""
-        return f"There is no command {name!r}.{guess}"
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Commands first: they are what a reader looks for."""

@@ -14,7 +14,7 @@ ACTIONS = [
     (("maintenance", "off", "m"), "DELETE", "maintenance", None),
     (("note", "m", "-m", "smells"), "PUT", "note", {"message": "smells"}),
     (("note", "m", "--clear"), "DELETE", "note", None),
-    (("set-device", "m", "adb"), "PUT", "attached-device", {"attached_device": "adb"}),
+    (("set-device", "adb", "m"), "PUT", "attached-device", {"attached_device": "adb"}),
     (("clear-quarantine", "m"), "DELETE", "quarantine", None),
 ]
 
@@ -57,7 +57,7 @@ def test_a_note_is_either_left_or_taken_away(arguments: tuple[str, ...]) -> None
 
 
 def test_an_unknown_kind_of_device_is_refused_with_those_there_are() -> None:
-    result = labkeeper("machines", "set-device", "m", "toaster")
+    result = labkeeper("machines", "set-device", "toaster", "m")
 
     assert result.code == 2
     assert "'nodevice', 'adb', 'ios', 'pyocd', 'ssh'" in result.err

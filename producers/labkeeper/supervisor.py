@@ -1,0 +1,210 @@
+"""Keeps child processes running, and ends them in order.
+
+Each child leads a session of its own, so that Ctrl-C reaches only us, and holds the reading end of a pipe that ends when
+we do, so that it ends even if we are killed. It writes its log to a file by itself: it can go on, and tell why it
+stopped, whatever becomes of us. We read along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Final
+
+from pipeline.command import CommandFailed, ExitCode
+from pipeline.service import LIFELINE_VARIABLE, wait_for
+from producers.labkeeper.premises import Premises
+from producers.labkeeper.roles import Role
+from producers.labkeeper.screen import Screen
+
+_AT_ONCE_S: Final = 10.0
+"""A child that ends sooner has not really started."""
+_TRIES: Final = 3
+_FIRST_PAUSE_S: Final = 0.25
+_LONGEST_PAUSE_S: Final = 30.0
+_READ_EVERY_S: Final = 0.1
+_HURRIED_S: Final = 2.0
+_LONGEST_READ: Final = 1 << 20
+
+
+class Lifeline:
+    """A pipe whose writing end only we hold, and never write to."""
+
+    def __init__(self) -> None:
+        self.reading_end, self._writing_end = os.pipe()
+
+    def close(self) -> None:
+        """Let go of both ends: children that still run will stop."""
+        os.close(self.reading_end)
+        os.close(self._writing_end)
+
+
+class LogReader:
+    """Reads along in a growing file, line by line."""
+
+    def __init__(self, path: Path, *, start: int) -> None:
+        self._path = path
+        self._offset = start
+        self._rest = b""
+
+    def new_lines(self) -> Sequence[str]:
+        """Whole lines written since the last call."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                chunk = file.read(_LONGEST_READ)
+        except FileNotFoundError:  # somebody tidied up
+            return ()
+        self._offset += len(chunk)
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        return [line.decode(errors="replace") for line in lines if line.strip()]
+
+
+class Child:
+    """One role: its process, and the next one when that ends unasked."""
+
+    def __init__(self, role: Role, premises: Premises, screen: Screen, lifeline: Lifeline) -> None:
+        self.role = role
+        self._log = premises.fresh_log_of(role.name)
+        self._screen = screen
+        self._lifeline = lifeline
+        self._reader = LogReader(self._log, start=self._log.stat().st_size if self._log.exists() else 0)
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+        self._last_line = ""
+
+    async def keep_running(self) -> None:
+        """Run the role until `stop` is called. Raises `CommandFailed` when it will not run."""
+        tries, pause_s = 0, _FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            code = await self._run_once()
+            if self._stopping.is_set():
+                return
+            at_once = time.monotonic() - began < _AT_ONCE_S
+            tries, pause_s = (tries + 1, pause_s) if at_once else (0, _FIRST_PAUSE_S)
+            if code == ExitCode.USAGE or tries >= _TRIES:
+                raise CommandFailed(self._failure(tries))
+            self._screen.complain(
+                f"{self.role.name} ended ({_how(code)}): starting it again in {pause_s:g} s"
+            )
+            await wait_for(self._stopping, pause_s)
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Ask the process to finish, and end it when it takes too long."""
+        self._stopping.set()
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        _signal(process, signal.SIGTERM)
+        if await self._ended(process, self.role.patience_s, hurry):
+            return
+        self._screen.complain(f"{self.role.name} does not end: killing it")
+        _kill_group(process.pid)
+        await process.wait()
+
+    async def _run_once(self) -> int:
+        with self._log.open("ab") as log:
+            process = self._process = await self._spawn(log)
+        reading = asyncio.create_task(self._read_along())
+        try:
+            code = await process.wait()
+        finally:
+            reading.cancel()
+            with suppress(asyncio.CancelledError):
+                await reading
+            self._read()
+        _kill_group(process.pid)  # whatever it had started
+        return code
+
+    async def _spawn(self, log: IO[bytes]) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *self.role.arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=(self._lifeline.reading_end,),
+            env={**self.role.environment, LIFELINE_VARIABLE: str(self._lifeline.reading_end)},
+        )
+
+    async def _read_along(self) -> None:
+        while True:
+            self._read()
+            await asyncio.sleep(_READ_EVERY_S)
+
+    def _read(self) -> None:
+        for line in self._reader.new_lines():
+            self._last_line = line
+            self._screen.relay(self.role.name, line)
+
+    async def _ended(self, process: asyncio.subprocess.Process, seconds: float, hurry: asyncio.Event) -> bool:
+        """Wait for the end; only a moment once `hurry` is set."""
+        ending = asyncio.create_task(process.wait())
+        hurried = asyncio.create_task(hurry.wait())
+        try:
+            await asyncio.wait((ending, hurried), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if hurried.done():
+                await asyncio.wait((ending,), timeout=_HURRIED_S)
+            return ending.done()
+        finally:
+            ending.cancel()
+            hurried.cancel()
+
+    def _failure(self, tries: int) -> str:
+        reason = self._last_line.removeprefix("labkeeper: ") or "it gives no reason"
+        times = f" {tries} times" if tries > 1 else ""
+        return f"{self.role.name} ended{times} right after its start: {reason} (its log is {self._log})"
+
+
+class Supervisor:
+    """The children of a lab."""
+
+    def __init__(self, premises: Premises, screen: Screen) -> None:
+        self._premises = premises
+        self._screen = screen
+        self._lifeline = Lifeline()
+        self._tasks: dict[Child, asyncio.Task[None]] = {}
+
+    def start(self, roles: Iterable[Role]) -> None:
+        """Start and keep running."""
+        for role in roles:
+            child = Child(role, self._premises, self._screen, self._lifeline)
+            self._tasks[child] = asyncio.create_task(child.keep_running())
+
+    async def until(self, *events: asyncio.Task[object]) -> None:
+        """Wait until one of the tasks is done. Raises `CommandFailed` when a child will not run."""
+        await asyncio.wait((*self._tasks.values(), *events), return_when=asyncio.FIRST_COMPLETED)
+        for task in self._tasks.values():
+            if task.done():
+                task.result()
+
+    async def stop(self, order: Iterable[Sequence[str]], hurry: asyncio.Event) -> None:
+        """End all children, group by group in the given order of names; all at once when in a hurry."""
+        for names in order:
+            group = [child for child in self._tasks if child.role.name in names]
+            await asyncio.gather(*(child.stop(hurry) for child in group))
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._lifeline.close()
+
+
+def _how(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+def _kill_group(leader: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # macOS refuses when only the dead are left
+        os.killpg(leader, signal.SIGKILL)
