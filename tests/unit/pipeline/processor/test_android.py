@@ -195,3 +195,11 @@ def test_a_hwasan_build_is_told_by_its_product_name(product: str, expected: dict
 def test_brackets_in_a_value_never_break_the_reader(name: str, value: str) -> None:
     text = f"[{name}]: [{value}]"
     assert wanted_properties(text) == slowly_read(text)
+
+
+@pytest.mark.parametrize(
+    "piece", ["[ro.build.id]: x\n", "]: [", "]:", "[", "\n[ro.", "]:" + " " * 1000, "[ro.build.id]: [x]\n"]
+)
+def test_a_megabyte_of_anything_is_read_in_linear_time(piece: str) -> None:
+    text = "[ro.build.id]: [y]" + piece * (1_000_000 // len(piece))
+    assert wanted_properties(text + "\n[ro.build.id]: [last]") == {"ro.build.id": "last"}

@@ -122,3 +122,11 @@ def test_the_hottest_sensor_is_not_the_count_of_battery_cycles(
     by_sensor: dict[str, float], highest: float
 ) -> None:
     assert hottest(by_sensor) == highest
+
+
+@pytest.mark.parametrize(
+    "piece", ["\t", "\t\n", "\tTemperature{mValue=1, mType=1, mName=", "1", ", ", "\tTemperature{mValue=1 "]
+)
+def test_a_megabyte_of_anything_is_read_in_linear_time(piece: str) -> None:
+    text = HEADING + "\tTemperature{mValue=" + piece * (1_000_000 // len(piece))
+    assert temperatures(text.rstrip("\n") + "\n" + sensor(1.0, "last"), "") == {"last": 1.0}
