@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from pipeline import logs
 from pipeline.errors import Rejected, Retryable
@@ -12,6 +14,9 @@ from producers.machine_monitor.quarantine import QuarantineFile
 from producers.machine_monitor.sinks.protocol import Sink
 from producers.machine_monitor.spool import Spool, Waiting
 
+Connect = Callable[[], AbstractAsyncContextManager[Sink]]
+"""Connects to whoever takes events, for as long as the context lasts. Entering it raises `Retryable`."""
+
 
 class Delivery:
     """The spool's one reader."""
@@ -19,14 +24,14 @@ class Delivery:
     def __init__(
         self,
         spool: Spool,
-        sink: Sink,
+        connect: Connect,
         quarantine: QuarantineFile,
         machine_id: str,
         *,
         backoff: Backoff | None = None,
     ) -> None:
         self._spool = spool
-        self._sink = sink
+        self._connect = connect
         self._quarantine = quarantine
         self._machine_id = machine_id
         self._backoff = backoff or Backoff(first_s=1, cap_s=30)
@@ -39,38 +44,55 @@ class Delivery:
     async def run(self) -> None:
         """Send for ever."""
         while True:
+            try:
+                async with self._connect() as sink:
+                    await self._serve(sink)
+            except Retryable as error:
+                await self._rest(error)
+
+    async def empty(self) -> None:
+        """Send all that waits, once. Raises `Retryable`."""
+        async with self._connect() as sink:
+            await self._send_all(sink)
+
+    async def _serve(self, sink: Sink) -> None:
+        while True:
             self._more.clear()
             try:
-                while await self.send_oldest():
-                    self._backoff.reset()
+                await self._send_all(sink)
             except Retryable as error:
-                wait_s = self._backoff.next()
-                logs.get_logger().warning(
-                    "event not sent", reason=str(error), waiting=len(self._spool), retry_in_s=round(wait_s, 1)
-                )
-                await asyncio.sleep(wait_s)
+                await self._rest(error)
             else:
                 await self._more.wait()
 
-    async def send_oldest(self) -> bool:
-        """Send, or park, the event that has waited longest. False when none waits. Raises `Retryable`."""
-        waiting = await asyncio.to_thread(self._spool.oldest)
-        MONITOR_WAITING.labels(self._machine_id).set(len(self._spool))
-        if waiting is None:
-            return False
+    async def _rest(self, error: Retryable) -> None:
+        wait_s = self._backoff.next()
+        logs.get_logger().warning(
+            "event not sent", reason=str(error), waiting=len(self._spool), retry_in_s=round(wait_s, 1)
+        )
+        await asyncio.sleep(wait_s)
+
+    async def _send_all(self, sink: Sink) -> None:
+        while (waiting := await asyncio.to_thread(self._spool.oldest)) is not None:
+            MONITOR_WAITING.labels(self._machine_id).set(len(self._spool))
+            await self._send(sink, waiting)
+            self._backoff.reset()
+        MONITOR_WAITING.labels(self._machine_id).set(0)
+
+    async def _send(self, sink: Sink, waiting: Waiting) -> None:
+        """Send the event, or park it. Raises `Retryable`."""
         try:
-            await self._sink.send(self._machine_id, waiting.body, waiting.headers)
+            await sink.send(self._machine_id, waiting.body, waiting.headers)
         except Rejected as error:
-            MONITOR_SEND_FAILED.labels(self._sink.kind).inc()
+            MONITOR_SEND_FAILED.labels(sink.kind).inc()
             MONITOR_PARKED.labels(self._machine_id).inc()
             await asyncio.to_thread(self._spool.park, waiting, str(error))
         except Retryable:
-            MONITOR_SEND_FAILED.labels(self._sink.kind).inc()
+            MONITOR_SEND_FAILED.labels(sink.kind).inc()
             raise
         else:
-            MONITOR_SENT.labels(self._sink.kind).inc()
+            MONITOR_SENT.labels(sink.kind).inc()
             await asyncio.to_thread(self._settle, waiting)
-        return True
 
     def _settle(self, waiting: Waiting) -> None:
         """The file goes first: after a crash in between, the event is sent again, the request is not made again."""

@@ -75,7 +75,8 @@ class DescriptionWatch:
         """Ask for ever: every period, and when hinted."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hint.wait(), self._period_s)
+                async with asyncio.timeout(self._period_s):
+                    await self._hint.wait()
             self._hint.clear()
             await self.refresh()
 

@@ -53,7 +53,8 @@ class InterrogationLoop:
             self._trigger.clear()
             await self.step()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._trigger.wait(), self._period_s)
+                async with asyncio.timeout(self._period_s):
+                    await self._trigger.wait()
 
     async def step(self) -> None:
         """Interrogate once."""

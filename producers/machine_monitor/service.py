@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
 
 from pipeline import logs
-from pipeline.broker.protocol import Broker
 from pipeline.clock import Clock
 from pipeline.errors import Misconfigured
 from pipeline.service import together
 from producers.machine_monitor.belief import Belief
 from producers.machine_monitor.bot_server import BotServer
-from producers.machine_monitor.delivery import Delivery
+from producers.machine_monitor.delivery import Connect, Delivery
 from producers.machine_monitor.description_watch import DescriptionWatch
 from producers.machine_monitor.facade import Facade, FacadeUnavailable
 from producers.machine_monitor.identity import next_start_time, version
@@ -35,9 +35,8 @@ from producers.machine_monitor.probes.ssh import SshClient
 from producers.machine_monitor.quarantine import QuarantineFile
 from producers.machine_monitor.reboot import Rebooters, RebootWorker
 from producers.machine_monitor.settings import MonitorSettings, ProbeSettings
-from producers.machine_monitor.sinks.broker import BrokerSink
+from producers.machine_monitor.sinks.broker import OpenBroker, broker_sink
 from producers.machine_monitor.sinks.http import HttpSink
-from producers.machine_monitor.sinks.protocol import Sink
 from producers.machine_monitor.spool import Spool
 from producers.machine_monitor.state import StateFolder
 from producers.machine_monitor.swarming import SwarmingBot
@@ -81,11 +80,11 @@ async def run_monitor(
     stop: asyncio.Event,
     *,
     clock: Clock,
-    broker: Broker | None = None,
+    open_broker: OpenBroker | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
-    """Monitor until `stop` is set. Events go to `broker` if there is one, else to the façade. Raises `Misconfigured`."""
-    async with _monitor(settings, clock=clock, broker=broker, environment=environment) as monitor:
+    """Monitor until `stop` is set. Events go to the broker if there is one, else to the façade. Raises `Misconfigured`."""
+    async with _monitor(settings, clock=clock, open_broker=open_broker, environment=environment) as monitor:
         await monitor.run(stop)
 
 
@@ -93,11 +92,11 @@ async def send_once(
     settings: MonitorSettings,
     *,
     clock: Clock,
-    broker: Broker | None = None,
+    open_broker: OpenBroker | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
     """Interrogate and send once, behind what waited before. Raises `Retryable` when it cannot be sent: it waits then."""
-    async with _monitor(settings, clock=clock, broker=broker, environment=environment) as monitor:
+    async with _monitor(settings, clock=clock, open_broker=open_broker, environment=environment) as monitor:
         await monitor.send_once()
 
 
@@ -123,21 +122,24 @@ async def interrogate_once(
 
 @asynccontextmanager
 async def _monitor(
-    settings: MonitorSettings, *, clock: Clock, broker: Broker | None, environment: Mapping[str, str]
+    settings: MonitorSettings, *, clock: Clock, open_broker: OpenBroker | None, environment: Mapping[str, str]
 ) -> AsyncIterator[_Monitor]:
     state = StateFolder(settings.state_dir)
     with state.hold():
         async with aiohttp.ClientSession() as session:
             facade = None if settings.url is None else Facade(session, settings.url, settings.token)
-            yield _Monitor(settings, state, facade, _sink(facade, broker), clock, environment, session)
+            yield _Monitor(
+                settings, state, facade, _connect(facade, open_broker), clock, environment, session
+            )
 
 
-def _sink(facade: Facade | None, broker: Broker | None) -> Sink:
-    if broker is not None:
-        return BrokerSink(broker)
+def _connect(facade: Facade | None, open_broker: OpenBroker | None) -> Connect:
+    if open_broker is not None:
+        return partial(broker_sink, open_broker)
     if facade is not None:
-        return HttpSink(facade)
-    raise Misconfigured("say where events shall go: give --url or --database-url")
+        sink = HttpSink(facade)
+        return lambda: nullcontext(sink)
+    raise Misconfigured("say where events shall go: give --url of a façade, or --database-url")
 
 
 class _Monitor:
@@ -148,7 +150,7 @@ class _Monitor:
         settings: MonitorSettings,
         state: StateFolder,
         facade: Facade | None,
-        sink: Sink,
+        connect: Connect,
         clock: Clock,
         environment: Mapping[str, str],
         session: aiohttp.ClientSession,
@@ -168,7 +170,7 @@ class _Monitor:
         spool = Spool(state.spool, settings.spool)
         quarantine = QuarantineFile(settings.home, machine_id)
         self._belief = Belief(state.description, attached_device=settings.attached_device)
-        self._delivery = Delivery(spool, sink, quarantine, machine_id)
+        self._delivery = Delivery(spool, connect, quarantine, machine_id)
         self._loop = InterrogationLoop(
             machine_id,
             Interrogator(host, found.probes, tasks),
@@ -205,8 +207,7 @@ class _Monitor:
         elif not await self._watch.refresh() and not self._belief.restore():
             raise FacadeUnavailable("the façade does not tell what is attached to this machine")
         await self._loop.step()
-        while await self._delivery.send_oldest():
-            pass
+        await self._delivery.empty()
 
     def _parts(self) -> list[Coroutine[Any, Any, None]]:
         parts = [self._believe(), self._loop.run(), self._delivery.run(), self._reboots.run()]

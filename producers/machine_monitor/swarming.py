@@ -221,7 +221,8 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         return
     _signal(process, signal.SIGTERM)
     try:
-        await asyncio.wait_for(process.wait(), _PARTING_S)
+        async with asyncio.timeout(_PARTING_S):
+            await process.wait()
     except TimeoutError:
         if sys.platform == "win32":
             process.kill()

@@ -114,7 +114,8 @@ class _Tool(asyncio.SubprocessProtocol):
         await self._full.wait()
         if not self.wrote_too_much:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), _REST_TIME_S)
+                async with asyncio.timeout(_REST_TIME_S):
+                    await self._closed.wait()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         stream = self.stdout if fd == 1 else self.stderr
@@ -135,7 +136,8 @@ async def _end(transport: asyncio.SubprocessTransport, tool: _Tool) -> None:
     if transport.get_returncode() is None:
         _kill_group(transport)
         with suppress(TimeoutError):
-            await asyncio.wait_for(tool.exited.wait(), _KILL_TIME_S)
+            async with asyncio.timeout(_KILL_TIME_S):
+                await tool.exited.wait()
     transport.close()
 
 
