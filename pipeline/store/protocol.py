@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -14,6 +14,9 @@ from schemas.description import Description
 
 LABKEEPER_USER: Final = "labkeeper"
 """Who makes automatic changes."""
+
+PROGRESS_GAP: Final = timedelta(seconds=15)
+"""A service that said nothing of its progress for longer counts as alive anew."""
 
 Change = Callable[[Description], Description]
 """Makes a Description from a Description. Pure: a transaction that is retried calls it again. Returning the very same
@@ -44,7 +47,7 @@ class Health(StrEnum):
 
 
 class SortKey(StrEnum):
-    """Columns that a listing can be sorted by. Ties are broken by machine id, ascending."""
+    """Columns that a listing can be sorted by; of texts the first 256 characters. Ties are broken by machine id, ascending."""
 
     ID = "id"
     ATTACHED_DEVICE = "attached_device"
@@ -84,9 +87,13 @@ class Page:
 class Store(Protocol):
     """One row a machine, and its history. Every write is one retried, serializable transaction.
 
-    After the changes and before the write, section 4.1 of the machine server's rules applies: empty dimensions are
-    dropped, `task_type` and `pool` are filled in, the `quarantined` dimension is recomputed, times are cut to milliseconds;
-    `row_version` grows by one. All methods raise `StoreUnavailable` when the database stays out of reach.
+    After each change the rules of `processor.normalize` apply: empty dimensions are dropped, `task_type` and `pool` are
+    filled in, the `quarantined` dimension is recomputed, times are cut to milliseconds. So a batch leaves what one call
+    for each change would leave, except that `row_version` grows by one in each call that writes the row.
+
+    All methods raise `StoreUnavailable` when the database stays out of reach; a write may have been applied nevertheless
+    (at most once). A machine id that breaks the rule of `schemas.ids` names no machine; to create one is `Rejected`. A
+    limit below 1 is a ValueError.
     """
 
     async def update(
@@ -108,7 +115,8 @@ class Store(Protocol):
     async def update_many(
         self, changes: Mapping[str, Sequence[Change]], *, now: datetime, who: str = LABKEEPER_USER
     ) -> Sequence[Updated]:
-        """Apply each machine's changes in order, all machines in one transaction; unknown machines are created.
+        """Apply each machine's changes in order, all machines in one transaction; unknown machines are created, unless
+        there was nothing to do (then `after` is what the machine would have started from, in version 0).
 
         Writes history but no outbox message: the caller publishes the changes and then acknowledges its input. History
         has a line for every step, also for those that cancel one another out within the call. The result has one entry
@@ -132,7 +140,10 @@ class Store(Protocol):
         ...
 
     async def delete(self, machine_id: str, *, now: datetime, who: str, why: str = "") -> bool:
-        """Delete a machine, with an outbox message (empty value) and a line of history. False: there was none."""
+        """Delete a machine, with an outbox message (empty value) and a line of history. False: there was none.
+
+        Should the machine come back, its `row_version` goes on behind the deletion's, so that higher always is newer.
+        """
         ...
 
     async def list_powercycle(self) -> Sequence[str]:
@@ -170,7 +181,7 @@ class Outbox(Protocol):
     """Messages written together with the rows they speak of, until the relay has published them."""
 
     async def take(self, *, limit: int) -> Sequence[OutboxRow]:
-        """The oldest rows, in order for each key. They stay until removed."""
+        """Rows that wait, in order for each key and without a gap at its beginning. They stay until removed."""
         ...
 
     async def remove(self, rows: Sequence[OutboxRow]) -> None:
@@ -210,7 +221,7 @@ class ProgressLog(Protocol):
     """Where the services record their progress."""
 
     async def record(self, service: str, caught_up_to: Mapping[str, datetime], *, now: datetime) -> None:
-        """Record for each instance how far it is. After a gap of more than 15 s, `alive_since` starts anew at `now`."""
+        """Record for each instance how far it is. After more than `PROGRESS_GAP`, `alive_since` starts anew at `now`."""
         ...
 
     async def progress(self) -> Sequence[Progress]:

@@ -1,0 +1,252 @@
+"""The store in memory, for tests of whatever uses a store. Lost with the process; one event loop only.
+
+It promises what the SQL store promises and is held to it by the same contract suite; text that no database takes is
+refused here as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from pipeline.broker.protocol import Outgoing
+from pipeline.clock import Clock, SystemClock
+from pipeline.errors import MachineNotFound, Rejected
+from pipeline.processor.pools import Pools
+from pipeline.processor.transition import Difference
+from pipeline.store.cursor import check_limit, read_cursor, write_cursor
+from pipeline.store.edits import DELETED, Edit, checked, edit
+from pipeline.store.history import lines
+from pipeline.store.literals import to_json
+from pipeline.store.messages import change_message, deletion_message
+from pipeline.store.protocol import (
+    LABKEEPER_USER,
+    PROGRESS_GAP,
+    Change,
+    Health,
+    OutboxRow,
+    Page,
+    Progress,
+    Query,
+    Updated,
+)
+from pipeline.store.selection import is_busy, rest, select
+from schemas.changes import HistoryEntry
+from schemas.description import Description
+from schemas.ids import new_ulid
+
+_NO_POOLS: Final = Pools(())
+_CLOCK: Final = SystemClock()
+_NUL: Final = re.compile(r"(?<!\\)(\\\\)*\\u0000")
+"""The character as JSON spells it, not a backslash and letters that look like it."""
+
+
+class MemoryStore:
+    """`protocol.Store`, `Outbox`, `ProgressLog` and `Leases` in dictionaries."""
+
+    def __init__(self, *, pools: Pools = _NO_POOLS, clock: Clock = _CLOCK) -> None:
+        """Leases are judged by `clock`."""
+        self._pools = pools
+        self._clock = clock
+        self._machines: dict[str, Description] = {}
+        self._last_versions: dict[str, int] = {}
+        self._history: dict[str, list[HistoryEntry]] = defaultdict(list)
+        self._outbox: dict[tuple[str, int, str], OutboxRow] = {}
+        self._progress: dict[tuple[str, str], Progress] = {}
+        self._leases: dict[str, tuple[str, datetime]] = {}
+
+    # --- machines ------------------------------------------------------------------------------------------------------
+
+    async def update(
+        self,
+        machine_id: str,
+        change: Change,
+        *,
+        now: datetime,
+        who: str = LABKEEPER_USER,
+        why: str = "",
+        create: bool = False,
+    ) -> Updated:
+        """See the protocol."""
+        if not create and machine_id not in self._machines:
+            raise MachineNotFound(machine_id)
+        (edited,) = self._edits(checked({machine_id: [change]}), now)
+        self._write([edited], now, who, why)
+        if edited.kinds:
+            self._announce(change_message(edited.updated, who), edited.after.row_version, now)
+        return edited.updated
+
+    async def update_many(
+        self, changes: Mapping[str, Sequence[Change]], *, now: datetime, who: str = LABKEEPER_USER
+    ) -> Sequence[Updated]:
+        """See the protocol."""
+        edits = self._edits(checked(changes), now)
+        self._write(edits, now, who, "")
+        return [each.updated for each in edits]
+
+    def _edits(self, changes: Mapping[str, Sequence[Change]], now: datetime) -> list[Edit]:
+        edits = [
+            edit(
+                machine_id,
+                self._machines.get(machine_id),
+                steps,
+                now=now,
+                pools=self._pools,
+                last_version=self._last_versions.get(machine_id, 0),
+            )
+            for machine_id, steps in changes.items()
+        ]
+        for each in edits:
+            _check_storable(each.after)
+        return edits
+
+    def _write(self, edits: Sequence[Edit], now: datetime, who: str, why: str) -> None:
+        _check_text(who, why)
+        for each in edits:
+            if each.kinds:
+                self._machines[each.machine_id] = each.after
+                self._add_history(each.machine_id, each.differences, each.after.row_version, now, who, why)
+
+    def _add_history(
+        self,
+        machine_id: str,
+        differences: Sequence[Difference],
+        version: int,
+        now: datetime,
+        who: str,
+        why: str,
+    ) -> None:
+        self._history[machine_id].extend(
+            line.entry(at=now, who=who, why=why)
+            for line in lines(machine_id, differences, now=now, version=version)
+        )
+
+    async def get(self, machine_id: str) -> Description:
+        """See the protocol."""
+        if machine_id not in self._machines:
+            raise MachineNotFound(machine_id)
+        return self._machines[machine_id]
+
+    async def list(
+        self, query: Query = Query(), *, limit: int | None = None, cursor: str | None = None
+    ) -> Page:
+        """See the protocol."""
+        check_limit(limit)
+        rows = rest(query, select(query, self._machines), read_cursor(query, cursor))
+        shown = rows if limit is None else rows[:limit]
+        last = shown[-1] if len(shown) < len(rows) else None
+        next_cursor = None if last is None else write_cursor(query, last[1], last[0])
+        return Page([description for _, _, description in shown], next_cursor)
+
+    async def delete(self, machine_id: str, *, now: datetime, who: str, why: str = "") -> bool:
+        """See the protocol."""
+        _check_text(who, why)
+        deleted = self._machines.pop(machine_id, None)
+        if deleted is None:
+            return False
+        version = deleted.row_version + 1
+        self._last_versions[machine_id] = version
+        self._add_history(machine_id, [DELETED], version, now, who, why)
+        self._announce(deletion_message(machine_id, version), version, now)
+        return True
+
+    async def list_powercycle(self) -> Sequence[str]:
+        """See the protocol."""
+        return sorted(machine_id for machine_id, each in self._machines.items() if each.power_cycle)
+
+    async def free_machines(self, pool: str) -> Sequence[Description]:
+        """See the protocol."""
+        query = Query(dimensions={"task_type": "sktask", "pool": pool}, health=[Health.AVAILABLE])
+        return [each for _, _, each in select(query, self._machines) if not is_busy(each)]
+
+    async def silent_machines(self, *, since: datetime) -> Sequence[Description]:
+        """See the protocol."""
+        return [
+            each
+            for _, each in sorted(self._machines.items(), key=lambda item: item[0])
+            if not each.is_down and each.last_updated < since
+        ]
+
+    # --- history -------------------------------------------------------------------------------------------------------
+
+    async def history(
+        self, machine_id: str, *, limit: int = 100, before: str | None = None
+    ) -> Sequence[HistoryEntry]:
+        """See the protocol."""
+        check_limit(limit)
+        entries = sorted(self._history.get(machine_id, ()), key=lambda each: each.id, reverse=True)
+        return [each for each in entries if before is None or each.id < before][:limit]
+
+    async def forget_history(self, *, before: datetime) -> int:
+        """See the protocol."""
+        forgotten = 0
+        for machine_id, entries in self._history.items():
+            kept = [each for each in entries if each.at >= before]
+            forgotten += len(entries) - len(kept)
+            self._history[machine_id] = kept
+        return forgotten
+
+    # --- outbox --------------------------------------------------------------------------------------------------------
+
+    def _announce(self, message: Outgoing, version: int, now: datetime) -> None:
+        row = OutboxRow(new_ulid(), version, message, now)
+        self._outbox[message.key, version, row.id] = row
+
+    async def take(self, *, limit: int) -> Sequence[OutboxRow]:
+        """See the protocol."""
+        check_limit(limit)
+        return [self._outbox[place] for place in sorted(self._outbox)[:limit]]
+
+    async def remove(self, rows: Sequence[OutboxRow]) -> None:
+        """See the protocol."""
+        for row in rows:
+            self._outbox.pop((row.message.key, row.version, row.id), None)
+
+    # --- progress and leases -------------------------------------------------------------------------------------------
+
+    async def record(self, service: str, caught_up_to: Mapping[str, datetime], *, now: datetime) -> None:
+        """See the protocol."""
+        for instance, moment in caught_up_to.items():
+            last = self._progress.get((service, instance))
+            gap = last is None or now - last.seen_at > PROGRESS_GAP
+            alive_since = now if last is None or gap else last.alive_since
+            self._progress[service, instance] = Progress(service, instance, alive_since, now, moment)
+
+    async def progress(self) -> Sequence[Progress]:
+        """See the protocol."""
+        return [self._progress[place] for place in sorted(self._progress)]
+
+    async def acquire(self, name: str, owner: str, *, seconds: float) -> bool:
+        """See the protocol."""
+        now = self._clock.now()
+        holder, expires_at = self._leases.get(name, (owner, now))
+        if holder != owner and expires_at > now:
+            return False
+        self._leases[name] = (owner, now + timedelta(seconds=seconds))
+        return True
+
+    async def release(self, name: str, owner: str) -> None:
+        """See the protocol."""
+        if self._leases.get(name, ("", None))[0] == owner:
+            del self._leases[name]
+
+    # --- life ----------------------------------------------------------------------------------------------------------
+
+    async def check(self) -> None:
+        """See the protocol."""
+
+    async def close(self) -> None:
+        """See the protocol."""
+
+
+def _check_storable(description: Description) -> None:
+    if _NUL.search(to_json(description.model_dump())):
+        raise Rejected("the database does not take it: text must not contain NUL characters")
+
+
+def _check_text(*texts: str) -> None:
+    if any("\0" in text for text in texts):
+        raise Rejected("the database does not take it: text must not contain NUL characters")

@@ -1,0 +1,206 @@
+"""Brings a database's tables to what this version needs: `infra/migrations/NNNN_pre_*.sql` and `_post_*.sql`, in order.
+
+`pre` migrations are applied before the processes of a new version start, and suit the previous version as well; `post`
+ones when the last process of the previous version has gone. Each file is one transaction and is recorded with its
+checksum. Whoever comes second, at the same time or later, finds it recorded and does nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from importlib import resources
+from typing import Final, LiteralString
+
+from pipeline.errors import Misconfigured
+from pipeline.store.transaction import Database, RetryPolicy, Session
+
+_FILE: Final = re.compile(r"(?P<number>\d{4})_(?P<phase>pre|post)_[a-z0-9_]+\.sql")
+
+_CREATE_RECORD: Final = (
+    "CREATE TABLE IF NOT EXISTS schema_migrations"
+    " (name TEXT NOT NULL PRIMARY KEY, checksum TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL)"
+)
+_CREATE_LOCK: Final = (
+    "INSERT INTO schema_migrations (name, checksum, applied_at) VALUES ('lock', '', now())"
+    " ON CONFLICT (name) DO NOTHING"
+)
+"""A row that is locked while a migration is applied (CockroachDB has no advisory locks)."""
+_LOCK: Final = "UPDATE schema_migrations SET applied_at = now() WHERE name = 'lock'"
+"""Whoever waited for it meanwhile must begin anew, and then sees what was applied."""
+_READ_RECORD: Final = "SELECT name, checksum, applied_at FROM schema_migrations WHERE name <> 'lock'"
+_RECORD: Final = "INSERT INTO schema_migrations (name, checksum, applied_at) VALUES (%s, %s, now())"
+_HAS_RECORD: Final = (
+    "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema()"
+    " AND table_name = 'schema_migrations'"
+)
+
+
+_LONGEST_STATEMENT: Final = timedelta(hours=2)
+"""Building an index takes its time."""
+
+
+class Phase(StrEnum):
+    """Which migrations to apply."""
+
+    PRE = "pre"
+    """Those that come before the new processes start."""
+    ALL = "all"
+    """`post` ones too: no process of the previous version may be running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """A file of SQL."""
+
+    name: str
+    """File name without `.sql`; sorts by number."""
+    is_post: bool
+    sql: LiteralString
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the text, in hexadecimal."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationStatus:
+    """A migration, as this version and the database see it."""
+
+    name: str
+    applied_at: datetime | None
+    """None: pending."""
+    problem: str = ""
+    """Why nothing must be applied now; empty when all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    checksum: str
+    at: datetime
+
+
+def migrate(
+    dsn: str, *, phase: Phase = Phase.ALL, migrations: Sequence[Migration] | None = None
+) -> Sequence[str]:
+    """Apply what is pending, in order; return the names. Ours are taken unless `migrations` are given.
+
+    Safe to run twice, and from several processes at once. Raises `Misconfigured` when an applied migration's text has
+    changed since, when the database has migrations this version does not know, or when in phase `pre` a `post` one is
+    still to come first; `StoreUnavailable` when the database stays out of reach.
+    """
+    known = our_migrations() if migrations is None else migrations
+    with _database(dsn) as database:
+        database.transact(lambda session: session.execute(_CREATE_RECORD))
+        database.transact(lambda session: session.execute(_CREATE_LOCK))
+        pending = _pending(known, database.query(_applied), phase)
+        return [each.name for each in pending if database.transact(_Apply(each))]
+
+
+def status(dsn: str, *, migrations: Sequence[Migration] | None = None) -> Sequence[MigrationStatus]:
+    """All migrations that this version or the database knows, by number. Changes nothing; raises `StoreUnavailable`."""
+    known = our_migrations() if migrations is None else migrations
+    with _database(dsn) as database:
+        applied = database.query(_applied) if database.query(_has_record) else {}
+    by_name = {each.name: each for each in known}
+    return [_status(name, by_name.get(name), applied.get(name)) for name in sorted({*by_name, *applied})]
+
+
+def our_migrations() -> Sequence[Migration]:
+    """The migrations of this version, in order."""
+    found = []
+    for file in resources.files("infra.migrations").iterdir():
+        match = _FILE.fullmatch(file.name)
+        if match is not None:
+            sql = file.read_text(encoding="utf-8").replace("\r\n", "\n")
+            found.append(Migration(file.name.removesuffix(".sql"), match["phase"] == "post", sql))
+    return sorted(found, key=lambda each: each.name)
+
+
+class _Apply:
+    """One migration as a transaction. Returns whether there was anything to do."""
+
+    def __init__(self, migration: Migration) -> None:
+        self._migration = migration
+
+    def __call__(self, session: Session) -> bool:
+        session.execute(_LOCK)
+        recorded = _applied(session).get(self._migration.name)
+        if recorded is not None:  # another process was faster
+            _check(self._migration, recorded)
+            return False
+        session.execute(self._migration.sql)
+        session.execute(_RECORD, (self._migration.name, self._migration.checksum))
+        return True
+
+
+def _pending(
+    known: Sequence[Migration], applied: Mapping[str, _Applied], phase: Phase
+) -> Sequence[Migration]:
+    newer = sorted(applied.keys() - {each.name for each in known})
+    if newer:
+        raise Misconfigured(
+            f"the database is newer than this program: it has the migration {newer[-1]}. Install the version that "
+            "brought it, or a later one."
+        )
+    for each in known:
+        if each.name in applied:
+            _check(each, applied[each.name])
+    pending = [each for each in known if each.name not in applied]
+    return pending if phase is Phase.ALL else _before_post(pending)
+
+
+def _before_post(pending: Sequence[Migration]) -> Sequence[Migration]:
+    post = next((each for each in pending if each.is_post), None)
+    wanted = [each for each in pending if not each.is_post]
+    if post is not None and wanted and wanted[-1].name > post.name:
+        raise Misconfigured(
+            f"{wanted[-1].name} needs {post.name}, which an earlier version left to be applied after its start: stop "
+            "all processes of Labkeeper and run `labkeeper db migrate` for all phases."
+        )
+    return wanted
+
+
+def _check(migration: Migration, recorded: _Applied) -> None:
+    if problem := _problem(migration, recorded):
+        raise Misconfigured(problem)
+
+
+def _problem(migration: Migration | None, recorded: _Applied) -> str:
+    if migration is None:
+        return "this program does not know it: it is older than the database"
+    if migration.checksum != recorded.checksum:
+        return (
+            f"the migration {migration.name} is not the one that was applied at {recorded.at:%Y-%m-%d %H:%M} UTC: "
+            "its text has changed since. Restore the file; changes go into a new migration."
+        )
+    return ""
+
+
+def _status(name: str, migration: Migration | None, recorded: _Applied | None) -> MigrationStatus:
+    if recorded is None:
+        return MigrationStatus(name, None)
+    return MigrationStatus(name, recorded.at, _problem(migration, recorded))
+
+
+def _applied(session: Session) -> dict[str, _Applied]:
+    return {name: _Applied(checksum, at) for name, checksum, at in session.fetch(_READ_RECORD)}
+
+
+def _has_record(session: Session) -> bool:
+    return bool(session.fetch(_HAS_RECORD))
+
+
+@contextmanager
+def _database(dsn: str) -> Iterator[Database]:
+    database = Database(dsn, threads=1, policy=RetryPolicy(statement_timeout=_LONGEST_STATEMENT))
+    try:
+        yield database
+    finally:
+        database.close_now()

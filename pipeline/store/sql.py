@@ -1,0 +1,340 @@
+"""The store on PostgreSQL or CockroachDB.
+
+A batch costs three statements, however many machines it is about: lock the rows and see their versions; read those that
+are not remembered in that version; write. Rows in which only the heartbeat's columns changed are written narrowly, which
+leaves the indexes alone. Whoever changes a row by hand must raise its `row_version` as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg2
+
+from pipeline.broker.protocol import Outgoing
+from pipeline.errors import MachineNotFound
+from pipeline.processor.pools import Pools
+from pipeline.store import queries
+from pipeline.store.cache import RowCache
+from pipeline.store.columns import (
+    description_from,
+    heartbeat_arrays,
+    only_heartbeat_differs,
+    search_text,
+    whole_arrays,
+)
+from pipeline.store.cursor import check_limit, read_cursor, write_cursor
+from pipeline.store.edits import DELETED, Edit, checked, edit
+from pipeline.store.history import Line, lines
+from pipeline.store.listing import listing
+from pipeline.store.literals import plain_array, text_array, to_json
+from pipeline.store.messages import change_message, deletion_message
+from pipeline.store.protocol import LABKEEPER_USER, Change, Page, Query, Updated
+from pipeline.store.services import SqlLeases, SqlOutbox, SqlProgressLog
+from pipeline.store.transaction import Database, RetryPolicy, Session
+from schemas.changes import HistoryEntry
+from schemas.description import Description
+from schemas.ids import is_machine_id, new_ulid
+
+_NO_POOLS: Final = Pools(())
+_FORGET_AT_ONCE: Final = 5000
+"""Lines of history dropped in one statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Changes to carry out."""
+
+    changes: Mapping[str, Sequence[Change]]
+    now: datetime
+    who: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What an attempt did."""
+
+    edits: Sequence[Edit]
+    trace: Line | None
+    """A line of history that is in the database if and only if the attempt took effect. An attempt that left none (a
+    heartbeat, a new annotation) can be repeated without anybody seeing it."""
+
+
+class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
+    """`protocol.Store`, `Outbox`, `ProgressLog` and `Leases` on one database. Needs the migrations applied."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        pools: Pools = _NO_POOLS,
+        threads: int = 4,
+        remembered_rows: int = 50_000,
+        policy: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
+        on_retry: Callable[[str], None] = lambda _reason: None,
+        connect: Callable[..., Any] = psycopg2.connect,
+    ) -> None:
+        """`remembered_rows` costs about 5 KB each; 0 reads every row anew. `on_retry` is called on worker threads."""
+        self._pools = pools
+        self._cache = RowCache(remembered_rows)
+        self._database = Database(
+            dsn,
+            threads=threads,
+            policy=policy,
+            on_retry=on_retry,
+            on_connect=self._cache.clear,
+            connect=connect,
+        )
+
+    async def update(
+        self,
+        machine_id: str,
+        change: Change,
+        *,
+        now: datetime,
+        who: str = LABKEEPER_USER,
+        why: str = "",
+        create: bool = False,
+    ) -> Updated:
+        """See the protocol."""
+        if not create and not is_machine_id(machine_id):
+            raise MachineNotFound(machine_id)
+        order = _Order(checked({machine_id: [change]}), now, who, why)
+
+        def work(session: Session) -> _Outcome:
+            befores = self._locked(session, [machine_id])
+            if not create and machine_id not in befores:
+                raise MachineNotFound(machine_id)
+            outcome = self._carry_out(session, order, befores)
+            updated = outcome.edits[0].updated
+            if updated.kinds:
+                _announce(session, change_message(updated, who), updated.after.row_version, now)
+            return outcome
+
+        (updated,) = await self._commit(work)
+        return updated
+
+    async def update_many(
+        self, changes: Mapping[str, Sequence[Change]], *, now: datetime, who: str = LABKEEPER_USER
+    ) -> Sequence[Updated]:
+        """See the protocol."""
+        if not changes:
+            return []
+        order = _Order(checked(changes), now, who)
+        machine_ids = list(changes)
+        return await self._commit(
+            lambda session: self._carry_out(session, order, self._locked(session, machine_ids))
+        )
+
+    async def _commit(self, work: Callable[[Session], _Outcome]) -> list[Updated]:
+        outcome = await self._database.run(work, applied=_took_effect)
+        self._cache.remember(
+            {each.machine_id: each.after for each in outcome.edits if each.after.row_version > 0}
+        )
+        return [each.updated for each in outcome.edits]
+
+    def _locked(self, session: Session, machine_ids: Sequence[str]) -> dict[str, Description]:
+        """Those that exist, locked until the transaction ends."""
+        versions = session.fetch(queries.LOCK_VERSIONS, (plain_array(machine_ids),))
+        befores = self._cache.find((machine_id, version) for machine_id, version in versions)
+        unknown = [machine_id for machine_id, _ in versions if machine_id not in befores]
+        if unknown:
+            for machine_id, *row in session.fetch(queries.READ_MACHINES, (plain_array(unknown),)):
+                befores[machine_id] = description_from(row)
+        return befores
+
+    def _carry_out(self, session: Session, order: _Order, befores: Mapping[str, Description]) -> _Outcome:
+        last_versions = _last_versions(session, [each for each in order.changes if each not in befores])
+        edits = [
+            edit(
+                machine_id,
+                befores.get(machine_id),
+                changes,
+                now=order.now,
+                pools=self._pools,
+                last_version=last_versions.get(machine_id, 0),
+            )
+            for machine_id, changes in order.changes.items()
+        ]
+        _write_rows(session, [each for each in edits if each.kinds])
+        history = [
+            line
+            for each in edits
+            if each.differences
+            for line in lines(
+                each.machine_id, each.differences, now=order.now, version=each.after.row_version
+            )
+        ]
+        _write_history(session, history, order)
+        return _Outcome(edits, history[0] if history else None)
+
+    async def get(self, machine_id: str) -> Description:
+        """See the protocol."""
+        rows = (
+            await self._database.read(lambda session: session.fetch(queries.READ_MACHINE, (machine_id,)))
+            if is_machine_id(machine_id)
+            else []
+        )
+        if not rows:
+            raise MachineNotFound(machine_id)
+        return description_from(rows[0])
+
+    async def list(
+        self, query: Query = Query(), *, limit: int | None = None, cursor: str | None = None
+    ) -> Page:
+        """See the protocol."""
+        check_limit(limit)
+        after = read_cursor(query, cursor)
+        wanted = listing(query, limit=None if limit is None else limit + 1, cursor=after)
+        return await self._database.read(
+            lambda session: _page(query, session.fetch(wanted.sql, wanted.parameters), limit)
+        )
+
+    async def delete(self, machine_id: str, *, now: datetime, who: str, why: str = "") -> bool:
+        """See the protocol."""
+        if not is_machine_id(machine_id):
+            return False
+        order = _Order({}, now, who, why)
+
+        def work(session: Session) -> Line | None:
+            deleted = session.fetch(queries.DELETE_MACHINE, (machine_id,))
+            if not deleted:
+                return None
+            version = deleted[0][0] + 1
+            session.execute(queries.REMEMBER_VERSION, (machine_id, version))
+            history = lines(machine_id, [DELETED], now=now, version=version)
+            _write_history(session, history, order)
+            _announce(session, deletion_message(machine_id, version), version, now)
+            return history[0]
+
+        return await self._database.run(work, applied=_is_written) is not None
+
+    async def list_powercycle(self) -> Sequence[str]:
+        """See the protocol."""
+        rows = await self._database.read(lambda session: session.fetch(queries.POWER_CYCLES))
+        return [machine_id for (machine_id,) in rows]
+
+    async def free_machines(self, pool: str) -> Sequence[Description]:
+        """See the protocol."""
+        dimensions = to_json({"task_type": ["sktask"], "pool": [pool]})
+        return await self._descriptions(lambda session: session.fetch(queries.FREE_MACHINES, (dimensions,)))
+
+    async def silent_machines(self, *, since: datetime) -> Sequence[Description]:
+        """See the protocol."""
+        return await self._descriptions(lambda session: session.fetch(queries.SILENT_MACHINES, (since,)))
+
+    async def _descriptions(
+        self, fetch: Callable[[Session], Sequence[tuple[Any, ...]]]
+    ) -> Sequence[Description]:
+        return await self._database.read(lambda session: [description_from(row) for row in fetch(session)])
+
+    async def history(
+        self, machine_id: str, *, limit: int = 100, before: str | None = None
+    ) -> Sequence[HistoryEntry]:
+        """See the protocol."""
+        check_limit(limit)
+        if not is_machine_id(machine_id):
+            return []
+        parameters = (machine_id, before, before, limit)
+        rows = await self._database.read(lambda session: session.fetch(queries.READ_HISTORY, parameters))
+        return [
+            HistoryEntry(
+                id=entry_id, machine_id=owner, at=at, kind=kind, who=who, before=old, after=new, why=why
+            )
+            for entry_id, owner, at, kind, who, old, new, why in rows
+        ]
+
+    async def forget_history(self, *, before: datetime) -> int:
+        """See the protocol."""
+        forgotten = 0
+        while True:
+            dropped = await self._database.read(
+                lambda session: session.execute(queries.FORGET_HISTORY, (before, _FORGET_AT_ONCE))
+            )
+            forgotten += dropped
+            if dropped < _FORGET_AT_ONCE:
+                return forgotten
+
+    async def check(self) -> None:
+        """See the protocol."""
+        await self._database.read(lambda session: session.fetch(queries.PING))
+
+    async def close(self) -> None:
+        """See the protocol."""
+        await self._database.close()
+
+
+def _took_effect(session: Session, outcome: _Outcome) -> bool:
+    return _is_written(session, outcome.trace)
+
+
+def _is_written(session: Session, line: Line | None) -> bool:
+    return line is not None and bool(session.fetch(queries.FIND_HISTORY, (line.machine_id, line.id)))
+
+
+def _last_versions(session: Session, machine_ids: Sequence[str]) -> dict[str, int]:
+    if not machine_ids:
+        return {}
+    return dict(session.fetch(queries.LAST_VERSIONS, (plain_array(machine_ids),)))
+
+
+def _write_rows(session: Session, edits: Sequence[Edit]) -> None:
+    heartbeats: list[Edit] = []
+    others: list[Edit] = []
+    for each in edits:
+        narrow = each.before is not None and only_heartbeat_differs(each.before, each.after)
+        (heartbeats if narrow else others).append(each)
+    if heartbeats:
+        machine_ids = plain_array([each.machine_id for each in heartbeats])
+        arrays = heartbeat_arrays(each.after for each in heartbeats)
+        session.execute(queries.WRITE_HEARTBEATS, (machine_ids, *arrays))
+    if others:
+        others.sort(key=lambda each: each.machine_id)  # new rows, too, are locked in one order
+        machine_ids = plain_array([each.machine_id for each in others])
+        texts = text_array(search_text(each.machine_id, each.after) for each in others)
+        arrays = whole_arrays(each.after for each in others)
+        session.execute(queries.WRITE_MACHINES, (machine_ids, texts, *arrays))
+
+
+def _write_history(session: Session, history: Sequence[Line], order: _Order) -> None:
+    if not history:
+        return
+    session.execute(
+        queries.WRITE_HISTORY,
+        (
+            order.now,
+            order.who,
+            order.why,
+            plain_array([line.machine_id for line in history]),
+            plain_array([line.id for line in history]),
+            plain_array([line.difference.kind.value for line in history]),
+            text_array(line.difference.before for line in history),
+            text_array(line.difference.after for line in history),
+        ),
+    )
+
+
+def _announce(session: Session, message: Outgoing, version: int, now: datetime) -> None:
+    session.execute(
+        queries.WRITE_OUTBOX,
+        (
+            message.key,
+            version,
+            new_ulid(),
+            message.topic,
+            psycopg2.Binary(message.value),
+            to_json(message.headers),
+            now,
+        ),
+    )
+
+
+def _page(query: Query, rows: list[tuple[Any, ...]], limit: int | None) -> Page:
+    shown = rows if limit is None else rows[:limit]
+    last = shown[-1] if len(shown) < len(rows) else None
+    next_cursor = None if last is None else write_cursor(query, last[1], last[0])
+    return Page([description_from(row) for _, _, *row in shown], next_cursor)
