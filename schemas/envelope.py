@@ -37,11 +37,16 @@ DEAD_WHO: Final = "dead_who"
 """On a marker: the person who did it, `user@host`."""
 
 
-def metadata(kind: str, source: str, *, trace_parent: str | None = None) -> dict[str, str]:
-    """Headers of a new message of the given CloudEvents type from the given source (a URI reference)."""
+def metadata(
+    kind: str, source: str, *, message_id: str | None = None, trace_parent: str | None = None
+) -> dict[str, str]:
+    """Headers of a message of the given CloudEvents type from the given source (a URI reference).
+
+    Source and id together name the message; without an id it gets a new ULID.
+    """
     headers = {
         SPEC_VERSION: "1.0",
-        ID: new_ulid(),
+        ID: message_id or new_ulid(),
         SOURCE: source,
         TYPE: kind,
         CONTENT_TYPE: "application/json",

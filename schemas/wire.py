@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 import typing
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Annotated, Any, Self
@@ -156,6 +157,19 @@ class WireModel(BaseModel):
         model: Self = cls.__pydantic_validator__.validate_python(plain)
         return model
 
+    def evolve(self, changes: Mapping[str, Any]) -> Self:
+        """A copy in which the named attributes have other values, which must be valid: nothing is checked.
+
+        Does what `model_copy(update=...)` does in half the time, which matters where every event passes.
+        """
+        cls = type(self)
+        copy = cls.__new__(cls)
+        object.__setattr__(copy, "__dict__", {**self.__dict__, **changes})
+        object.__setattr__(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__)
+        object.__setattr__(copy, "__pydantic_extra__", self.__pydantic_extra__)
+        object.__setattr__(copy, "__pydantic_private__", None)
+        return copy
+
 
 class Body(BaseModel):
     """A request body or setting of our own: unknown keys are refused, because there a typo must not pass."""
@@ -166,14 +180,19 @@ class Body(BaseModel):
 def _has_extras(model: WireModel) -> bool:
     if model.__pydantic_extra__:
         return True
-    return any(_has_extras(getattr(model, name)) for name in _nested(type(model)))
+    parts = model.__dict__
+    for name, is_leaf in _nested(type(model)):
+        part = parts[name]
+        if part.__pydantic_extra__ if is_leaf else _has_extras(part):
+            return True
+    return False
 
 
 @cache
-def _nested(model: type[WireModel]) -> tuple[str, ...]:
-    """Names of the fields that hold exactly one wire model."""
+def _nested(model: type[WireModel]) -> tuple[tuple[str, bool], ...]:
+    """Names of the fields that hold exactly one wire model, and whether that holds no further ones."""
     return tuple(
-        name
+        (name, not _nested(field.annotation))
         for name, field in model.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, WireModel)
     )

@@ -19,14 +19,13 @@ from consumers.description_writer.decode import EventChange, decode_all
 from consumers.description_writer.settings import GROUP, WriterSettings
 from pipeline import logs, metrics
 from pipeline.broker.deadletter import DeadLetters
-from pipeline.broker.protocol import Batch, Broker, Outgoing, Received, Subscription
+from pipeline.broker.protocol import Batch, Broker, Received, Subscription
 from pipeline.clock import Clock
 from pipeline.errors import LeaseLost, Rejected, Retryable
 from pipeline.service import Abandoned, persist, together, wait_for
+from pipeline.store.messages import change_message
 from pipeline.store.protocol import LABKEEPER_USER, ProgressLog, Store, Updated
-from schemas import envelope
-from schemas.changes import ChangeKind, MachineChange
-from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS
+from schemas.topics import MACHINE_EVENTS
 
 log = logs.get_logger()
 
@@ -136,7 +135,11 @@ class DescriptionWriter:
         self, reader: Subscription, work_in: asyncio.Queue[_Work | None], stop: asyncio.Event
     ) -> None:
         while (work := await work_in.get()) is not None:
-            messages = [_change_message(update) for update in work.updated if update.after.row_version > 0]
+            messages = [
+                change_message(update, LABKEEPER_USER)
+                for update in work.updated
+                if update.after.row_version > 0
+            ]
             if messages:
                 await persist(partial(self._broker.publish, messages), "broker_unavailable", stop)
             if work.rejected:
@@ -176,18 +179,6 @@ class DescriptionWriter:
         metrics.CONSUMER_LAG_SECONDS.labels(GROUP, MACHINE_EVENTS).set(oldest)
         caught_up_to = {str(lag.partition): lag.oldest_unread_at or lag.measured_at for lag in lags}
         await self._store.record("writer", caught_up_to, now=self._clock.now())
-
-
-def _change_message(update: Updated) -> Outgoing:
-    change = MachineChange(
-        id=update.machine_id,
-        version=update.after.row_version,
-        kinds=list(update.kinds) or [ChangeKind.HEARTBEAT],
-        who=LABKEEPER_USER,
-        description=update.after,
-    )
-    headers = envelope.metadata(envelope.CHANGE_TYPE, "/description-writer")
-    return Outgoing(MACHINE_CHANGES, update.machine_id, change.model_dump_json().encode(), headers)
 
 
 def _log_rejected(rejected: Sequence[tuple[Received, str]]) -> None:

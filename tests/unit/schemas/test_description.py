@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from schemas.changes import ChangeKind, MachineChange
+from schemas.changes import ChangeKind, MachineChange, change_json
 from schemas.description import Annotation, Description, TaskRequest
 from schemas.ids import is_machine_id
 
@@ -112,6 +112,21 @@ def test_a_change_carries_the_whole_description() -> None:
 
     assert MachineChange.model_validate_json(change.model_dump_json()) == change
     assert json.loads(change.model_dump_json())["description"] == json.loads(FULL.model_dump_json())
+
+
+def test_the_quick_way_to_a_changes_json_leads_to_the_same_json() -> None:
+    who, kinds = 'a "quoted" <name>', [ChangeKind.RECOVERY, ChangeKind.DOWN]
+    change = MachineChange(id="rack4-07", version=12, kinds=kinds, who=who, description=FULL)
+
+    assert json.loads(change_json("rack4-07", kinds, who, FULL)) == json.loads(change.model_dump_json())
+
+
+def test_evolving_changes_what_is_named_and_nothing_else() -> None:
+    evolved = FULL.evolve({"battery": 3})
+
+    assert evolved == FULL.model_copy(update={"battery": 3})
+    assert evolved.model_dump_json() == FULL.model_copy(update={"battery": 3}).model_dump_json()
+    assert FULL.battery == 91
 
 
 def test_machine_ids_are_short_words_of_plain_characters() -> None:
