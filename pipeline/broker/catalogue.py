@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from pipeline.broker.protocol import Outgoing
 from pipeline.errors import Rejected
 from schemas.topics import DEFAULT_PREFIX, TOPICS, Topic
 
@@ -27,18 +26,18 @@ class Catalogue:
         try:
             return self._topics[name]
         except KeyError:
-            raise Rejected(f"there is no topic {name!r}; there are {', '.join(self._topics)}") from None
+            raise self.unknown(name) from None
+
+    def unknown(self, name: str) -> Rejected:
+        """The error for a topic that there is not."""
+        return Rejected(f"there is no topic {name!r}; there are {', '.join(self._topics)}")
 
     def full_name(self, name: str) -> str:
         """The topic's name on the broker, with the lab's prefix."""
         return f"{self._prefix}.{self.topic(name).name}"
 
-    def size(self, message: Outgoing) -> int:
-        """Bytes of the message, roughly; raises `Rejected` if no broker of ours may take it."""
-        self.topic(message.topic)
-        size = len(message.key) + len(message.value)
-        if message.headers:
-            size += sum(len(name) + len(value) for name, value in message.headers.items())
-        if size > MAX_MESSAGE_BYTES:
-            raise Rejected(f"a message of {size} bytes is too large: {MAX_MESSAGE_BYTES} is the most")
-        return size
+
+def check_size(size: int) -> None:
+    """Raise `Rejected` if no broker of ours may take a message of so many bytes (key, headers and value)."""
+    if size > MAX_MESSAGE_BYTES:
+        raise Rejected(f"a message of {size} bytes is too large: {MAX_MESSAGE_BYTES} is the most")

@@ -15,12 +15,12 @@ from typing import Final
 
 from pipeline import logs
 from pipeline.broker import embedded_groups, embedded_log
-from pipeline.broker.catalogue import Catalogue
+from pipeline.broker.catalogue import Catalogue, check_size
 from pipeline.broker.embedded_groups import Member
 from pipeline.broker.embedded_listener import Listener
 from pipeline.broker.embedded_log import PartitionState, Wanted
 from pipeline.broker.embedded_membership import Alone, GroupMembership, Membership, Reading
-from pipeline.broker.embedded_publisher import Publisher
+from pipeline.broker.embedded_publisher import Addressed, Publisher
 from pipeline.broker.embedded_session import Cursor, Session
 from pipeline.broker.embedded_subscription import Arrivals, EmbeddedSubscription, Options, read_blocks
 from pipeline.broker.partitions import partition_of
@@ -62,15 +62,8 @@ class EmbeddedBroker:
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         """See the protocol."""
-        for message in messages:
-            self._catalogue.size(message)
         await self._open()
-        addressed = []
-        for message in messages:
-            record = record_of(message)
-            partitions = self._partitions[message.topic]
-            addressed.append((partitions[partition_of(record.key, len(partitions))].id, record))
-        await self._publisher.publish(addressed)
+        await self._publisher.publish([self._addressed(message) for message in messages])
 
     def subscribe(
         self,
@@ -137,6 +130,14 @@ class EmbeddedBroker:
         await self._listener.close()
         await self._coordination.close()
         await self._inspection.close()
+
+    def _addressed(self, message: Outgoing) -> Addressed:
+        partitions = self._partitions.get(message.topic)
+        if partitions is None:
+            raise self._catalogue.unknown(message.topic)
+        record = record_of(message)
+        check_size(record.size)
+        return partitions[partition_of(record.key, len(partitions))].id, record
 
     async def _open(self) -> None:
         async with self._opening:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import io
 import struct
+from binascii import hexlify
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, LiteralString
-
-import psycopg2
+from typing import Final, LiteralString, Self
 
 from pipeline.broker.embedded_session import Cursor
 from pipeline.broker.protocol import From
@@ -121,6 +120,19 @@ class PartitionState:
     next_offset: int
 
 
+class _Literal:
+    """Bytes in a statement. psycopg2 has a class for it, which takes four times as long."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def __conform__(self, _protocol: object) -> Self:  # psycopg2's name
+        return self
+
+    def getquoted(self) -> bytes:
+        return b"'\\x" + hexlify(self._raw) + b"'::bytea"
+
+
 def create(cursor: Cursor, topics: Mapping[str, int]) -> None:
     """Make tables and partitions where they are missing. `topics` maps full names to numbers of partitions."""
     cursor.execute(Path(__file__).with_name("embedded.sql").read_text())
@@ -159,7 +171,7 @@ def append(cursor: Cursor, blocks: Sequence[Block]) -> None:
             "before": before,
             "counts": [block.count for block in blocks],
             "sizes": [block.size for block in blocks],
-            "payloads": [psycopg2.Binary(block.payload) for block in blocks],
+            "payloads": [_Literal(block.payload) for block in blocks],
             "channel": PUBLISHED,
             "note": note if len(note) <= _LONGEST_NOTE else "",
         },

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from types import MappingProxyType
 
-from pipeline.broker.catalogue import Catalogue
+from pipeline.broker.catalogue import Catalogue, check_size
 from pipeline.broker.memory_groups import MemoryGroup
 from pipeline.broker.partitions import partition_of
 from pipeline.broker.protocol import Batch, From, Lag, Outgoing, Received, Subscription
@@ -61,8 +61,8 @@ class MemoryBroker:
         """See the protocol."""
         self._check_open()
         for message in messages:
-            self._catalogue.size(message)
-            record_of(message)
+            self._catalogue.topic(message.topic)
+            check_size(record_of(message).size)
         for message in messages:
             self._append(message)
         topics = {message.topic for message in messages}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 import cramjam
 import orjson
@@ -22,32 +22,34 @@ from pipeline.errors import Rejected
 _PLAIN: Final = b"\0"
 _ZSTANDARD: Final = b"\1"
 _LEVEL: Final = 1
+_LENGTHS: Final = 12  # bytes
 _WORTH_COMPRESSING: Final = 256  # bytes
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A message in bytes."""
 
     key: bytes
     headers: bytes
     """A JSON object, or nothing when there are none."""
     value: bytes
-
-    @property
-    def size(self) -> int:
-        """Bytes before compression."""
-        return len(self.key) + len(self.headers) + len(self.value) + 12
+    size: int
+    """Bytes before compression."""
 
 
 def record_of(message: Outgoing) -> Record:
     """The message in bytes; raises `Rejected` for text that UTF-8 cannot express."""
     try:
-        headers = orjson.dumps(dict(message.headers)) if message.headers else b""
-        return Record(message.key.encode(), headers, message.value)
+        headers = _json(message.headers) if message.headers else b""
+        key, value = message.key.encode(), message.value
+        return Record(key, headers, value, len(key) + len(headers) + len(value) + _LENGTHS)
     except (UnicodeEncodeError, orjson.JSONEncodeError) as error:
         raise Rejected(f"the key or a header of the message for {message.key!a} is not valid text") from error
+
+
+def _json(headers: Mapping[str, str]) -> bytes:
+    return orjson.dumps(headers if type(headers) is dict else dict(headers))
 
 
 def encode(records: Sequence[Record]) -> bytes:
@@ -85,7 +87,7 @@ def decode(block: memoryview, count: int, place: Place, *, skip: int = 0) -> lis
     body = memoryview(cramjam.zstd.decompress(block[1:])) if block[0] == _ZSTANDARD[0] else block[1:]
     lengths = struct.unpack_from(f"<{3 * count}I", body)
     key_lengths, header_lengths, value_lengths = lengths[::3], lengths[1::3], lengths[2::3]
-    key_at = 12 * count
+    key_at = _LENGTHS * count
     header_at = key_at + sum(key_lengths)
     value_at = header_at + sum(header_lengths)
     topic, partition, published_at = place.topic, place.partition, place.published_at
