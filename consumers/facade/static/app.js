@@ -105,13 +105,15 @@ fleet.addEventListener("change", ({ detail }) => {
   showConnection();
   showCount();
   drawer.refresh();
-  if (view.disturbedBy(detail)) reorderSoon();
+  if (detail.removed.size > 0) reorder(); // at once: the table must not ask for a machine that is gone
+  else if (view.disturbedBy(detail)) reorderSoon();
 });
 
 fleet.addEventListener("loaded", () => {
   showConnection();
   reorder();
   drawer.refresh();
+  if (drawer.machineId !== null) table.select(drawer.machineId);
 });
 
 function reorderSoon() {

@@ -25,10 +25,10 @@ class SummaryBar extends HTMLElement {
     this.#chosen = chosen;
     for (const [state, part] of this.#parts) {
       const count = countOf(state);
-      part.write(count.toLocaleString());
+      part.button.setAttribute("aria-pressed", chosen.has(state));
+      if (!part.write(count.toLocaleString())) continue;
       part.share.style.flexGrow = count;
       part.button.classList.toggle("none", count === 0);
-      part.button.setAttribute("aria-pressed", chosen.has(state));
     }
   }
 
