@@ -14,7 +14,7 @@ from pipeline.processor.transition import Transition
 from schemas.description import Description
 from schemas.event import Event
 from schemas.ids import MACHINE_ID_RULE
-from schemas.wire import explain
+from schemas.wire import explain, to_milliseconds
 
 
 class EventChange:
@@ -28,7 +28,7 @@ class EventChange:
     def __init__(self, message: Received, event: Event) -> None:
         self.message = message
         self._event = event
-        self._now: datetime = message.published_at
+        self._now: datetime = to_milliseconds(message.published_at)
         self.outcome: Transition | None = None
 
     @property

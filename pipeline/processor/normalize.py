@@ -30,7 +30,7 @@ def normalize(description: Description, pools: Pools, machine_id: str) -> Descri
         moment = getattr(description, name)
         if moment.microsecond % 1000:
             changed[name] = to_milliseconds(moment)
-    return description.model_copy(update=changed) if changed else description
+    return description.evolve(changed) if changed else description
 
 
 def quarantine_message(description: Description) -> str:

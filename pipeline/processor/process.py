@@ -5,7 +5,8 @@ Metrics, logs and the rules that hold for every row (see `normalize`) are the ca
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from pipeline.processor.device_dimensions import with_reported
 from pipeline.processor.readings import read
@@ -15,6 +16,10 @@ from schemas.description import Description
 from schemas.event import RAW_STATE, Event
 from schemas.wire import ZERO_TIME
 
+_CLOCK_TOLERANCE: Final = timedelta(hours=1)
+"""A monitor run that began later than that from now has a wrong clock. If its start time were remembered, the machine's
+events would count as replays once the clock is right: such a run's sequences are not looked at."""
+
 
 def process(before: Description, event: Event, *, now: datetime) -> Transition:
     """Decide what `event` does to `before`. Never raises; safe to run again when a transaction is retried.
@@ -23,7 +28,8 @@ def process(before: Description, event: Event, *, now: datetime) -> Transition:
     """
     if event.type != RAW_STATE:
         return Transition(before, unknown_type=True)
-    if _is_replay(before, event):
+    counts = event.sequence is not None and event.host.start_time - now <= _CLOCK_TOLERANCE
+    if counts and _is_replay(before, event):
         return Transition(before, replayed=True)
     kind = event.device_kind
     reading = read(before, event, kind)
@@ -48,15 +54,15 @@ def process(before: Description, event: Event, *, now: datetime) -> Transition:
         changed["is_quarantined"] = True
     if before.supplied_dimensions is None:
         changed["supplied_dimensions"] = {}
-    if event.sequence is not None:
+    if counts:
         changed["monitor_start"] = event.host.start_time
         changed["monitor_sequence"] = event.sequence
-    return Transition(before.model_copy(update=changed))
+    return Transition(before.evolve(changed))
 
 
 def _is_replay(before: Description, event: Event) -> bool:
     """Whether this event, or one that the same monitor run sent later, has been applied."""
     if event.sequence is None or before.monitor_sequence < 0:
-        return False
+        return False  # nothing to compare
     applied = (before.monitor_start, before.monitor_sequence)
     return (event.host.start_time, event.sequence) <= applied

@@ -537,3 +537,14 @@ def test_a_missing_device_replaces_another_reason_but_not_the_start() -> None:
     assert result.recovering == text
     assert result.annotation == Annotation(message=text, user="labkeeper", timestamp=LATER)
     assert result.recovery_start == NOW
+
+
+def test_a_run_that_began_in_the_future_leaves_no_trace_that_would_block_the_next() -> None:
+    host = STANDALONE_EVENT.host.model_copy(update={"start_time": NOW + timedelta(days=400)})
+    event = STANDALONE_EVENT.model_copy(update={"host": host, "sequence": 3})
+
+    once = process(Description.new(MACHINE, now=NOW), event, now=NOW).after
+    again = process(once, event, now=NOW + timedelta(seconds=30))
+
+    assert (once.monitor_start, once.monitor_sequence) == (ZERO_TIME, -1)
+    assert not again.replayed

@@ -74,7 +74,10 @@ def test_applying_an_event_twice_changes_only_times(before: Description, event: 
 def test_a_numbered_event_is_applied_once(before: Description, event: Event) -> None:
     once = process(before, event, now=NOW)
     again = process(once.after, event, now=NOW)
-    if event.sequence is None or once.unknown_type:
+    runs_ahead = event.host.start_time - NOW > timedelta(
+        hours=1
+    )  # a wrong clock: its numbers are not looked at
+    if event.sequence is None or once.unknown_type or runs_ahead:
         assert not again.replayed
     else:
         assert again.replayed
