@@ -18,21 +18,7 @@ from schemas.wire import Body, Dimensions, WireModel
 PROBLEM_TYPE: Final = "application/problem+json"
 """Content type of `Problem`, RFC 9457."""
 
-_ssh_user_ip = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-@_]*")
 _unstorable = re.compile("[\x00\ud800-\udfff]")
-
-
-def is_ssh_user_ip(text: str) -> bool:
-    """Whether `text` is `host` or `user@host` and can be nothing else, such as an option of ssh."""
-    return _ssh_user_ip.fullmatch(text) is not None
-
-
-def _check_ssh_user_ip(text: str) -> str:
-    if not is_ssh_user_ip(text):
-        raise ValueError(
-            "expected host or user@host: letters, digits, '.', '-', '@' and '_', starting with a letter or digit"
-        )
-    return text
 
 
 def _check_storable(text: str) -> str:
@@ -43,7 +29,6 @@ def _check_storable(text: str) -> str:
 
 
 _Text = Annotated[str, AfterValidator(_check_storable)]
-SshUserIp = Annotated[str, Field(max_length=255), AfterValidator(_check_ssh_user_ip)]
 DimensionName = Annotated[_Text, Field(min_length=1, max_length=128)]
 DimensionValue = Annotated[_Text, Field(max_length=1024)]
 
@@ -85,7 +70,8 @@ class NoteBody(_Request):
 class SuppliedDimensionsBody(_Request):
     """Where a ChromeOS device is, and what it cannot tell of itself."""
 
-    ssh_user_ip: SshUserIp
+    ssh_user_ip: Annotated[_Text, Field(max_length=255)]
+    """`host` or `user@host`."""
     dimensions: Annotated[
         dict[DimensionName, Annotated[list[DimensionValue], Field(max_length=100)]],
         Field(min_length=1, max_length=100),

@@ -1,0 +1,113 @@
+"""The web application: routes, what they find, and the work behind them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Final, Protocol
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from consumers.facade.actions import Actions
+from consumers.facade.auth import Authenticator
+from consumers.facade.fleet import Fleet
+from consumers.facade.intake import Intake
+from consumers.facade.keys import (
+    ACTIONS,
+    AUTH,
+    BROKER,
+    FLEET,
+    INTAKE,
+    MACHINE_REGISTRY,
+    SETTINGS,
+    STORE,
+    STREAMS,
+)
+from consumers.facade.machine_metrics import MachineMetrics
+from consumers.facade.progress import tell_progress
+from consumers.facade.routes import docs, events, health, legacy, machines_v1, pages
+from consumers.facade.routing import add_routes, gate
+from consumers.facade.settings import FacadeSettings
+from consumers.facade.streams import Streams
+from pipeline.broker.protocol import Broker
+from pipeline.clock import Clock
+from pipeline.service import together
+from pipeline.store.protocol import ProgressLog, Store
+
+BACKGROUND: Final = web.AppKey("background", asyncio.Task[None])
+"""The work behind the routes. Done before the application is: it failed, and so has the façade."""
+
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Server": "labkeeper",
+}
+"""On every answer that does not say otherwise."""
+
+
+class FacadeStore(Store, ProgressLog, Protocol):
+    """What the façade needs of the store."""
+
+
+def make_app(
+    *, store: FacadeStore, broker: Broker, auth: Authenticator, settings: FacadeSettings, clock: Clock
+) -> web.Application:
+    """An application that runs as it is: its work behind the routes starts and ends with it."""
+    app = web.Application(middlewares=[gate(auth)], client_max_size=settings.max_event_bytes)
+    fleet = Fleet(settings)
+    app[STORE], app[BROKER], app[AUTH], app[SETTINGS] = store, broker, auth, settings
+    app[FLEET] = fleet
+    app[STREAMS] = Streams(fleet, settings)
+    app[ACTIONS] = Actions(store, fleet, clock)
+    app[INTAKE] = Intake(broker)
+    app[MACHINE_REGISTRY] = CollectorRegistry()
+    if settings.machine_metrics:
+        app[MACHINE_REGISTRY].register(MachineMetrics(fleet, clock))
+    _add_routes(app)
+    app.on_response_prepare.append(_add_headers)
+    app.on_shutdown.append(_end_streams)
+
+    async def background(app: web.Application) -> AsyncIterator[None]:
+        stop = asyncio.Event()
+        app[BACKGROUND] = asyncio.create_task(
+            together(
+                fleet.run(store, broker, stop),
+                app[STREAMS].run(),
+                tell_progress(
+                    store,
+                    broker,
+                    clock,
+                    settings,
+                    instance=f"{socket.gethostname()}:{settings.port}",
+                    stop=stop,
+                ),
+            )
+        )
+        yield
+        stop.set()
+        await app[BACKGROUND]
+
+    app.cleanup_ctx.append(background)
+    return app
+
+
+def _add_routes(app: web.Application) -> None:
+    described = [*machines_v1.ROUTES, *events.ROUTES, *health.ROUTES, *legacy.ROUTES]
+    routes = [*described, *docs.routes(described), *pages.routes()]
+    add_routes(app, routes, app[AUTH], app[SETTINGS])
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[STREAMS].close()

@@ -1,0 +1,27 @@
+"""What handlers find in the application."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from consumers.facade.actions import Actions
+from consumers.facade.auth import Authenticator
+from consumers.facade.fleet import Fleet
+from consumers.facade.intake import Intake
+from consumers.facade.settings import FacadeSettings
+from consumers.facade.streams import Streams
+from pipeline.broker.protocol import Broker
+from pipeline.store.protocol import Store
+
+STORE: Final = web.AppKey("store", Store)
+BROKER: Final = web.AppKey("broker", Broker)
+AUTH: Final = web.AppKey("auth", Authenticator)
+SETTINGS: Final = web.AppKey("settings", FacadeSettings)
+ACTIONS: Final = web.AppKey("actions", Actions)
+INTAKE: Final = web.AppKey("intake", Intake)
+FLEET: Final = web.AppKey("fleet", Fleet)
+STREAMS: Final = web.AppKey("streams", Streams)
+MACHINE_REGISTRY: Final = web.AppKey("machine_registry", CollectorRegistry)
