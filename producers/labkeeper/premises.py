@@ -72,8 +72,10 @@ def occupied(data: Path, *, url: str) -> Iterator[Premises]:
     try:
         crashed = _take(lock, data)
         _write(lock, f"{os.getpid()} {url}\n")
-        yield Premises(data, crashed)
-        _write(lock, "")
+        try:
+            yield Premises(data, crashed)
+        finally:
+            _write(lock, "")
     finally:
         os.close(lock)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,20 +40,15 @@ class LabSettings:
     """Show all that the processes log."""
 
     @property
+    def local_host(self) -> str:
+        """An address of this computer that leads to who listens on `host`."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  # read, not bound
+
+    @property
     def url(self) -> str:
         """Where the page is, seen from this computer."""
-        return f"http://{_reachable(self.host)}:{self.port}"
-
-
-def _reachable(host: str) -> str:
-    """An address that leads to who listens on `host`."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if address.version == 4:
-        return "127.0.0.1" if address.is_unspecified else host
-    return "[::1]" if address.is_unspecified else f"[{host}]"
+        host = self.local_host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
 def pillars(settings: LabSettings, database_url: str) -> tuple[Role, ...]:

@@ -14,6 +14,8 @@ import click
 from pipeline.clock import Clock
 
 _CALM: Final = frozenset({"debug", "info"})
+_ALARMING: Final = ("WARNING ", "ERROR ", "CRITICAL ")
+"""How lines of Python's own logging begin; see `pipeline.logs`."""
 _KNOWN: Final = frozenset({"event", "level", "timestamp", "service", "exception"})
 _COLOURS: Final = {"warning": "yellow", "error": "red", "critical": "red"}
 
@@ -50,8 +52,11 @@ class Screen:
     def relay(self, role: str, line: str) -> None:
         """A line of a child's log: shown if it asks for attention, or if everything is wanted."""
         entry = _entry(line)
-        if entry is None:
-            self.say(f"{self._now()} {role}: {line}", colour="red")
+        if (
+            entry is None
+        ):  # not ours: a library's warning, or part of a traceback, whose end the supervisor tells
+            if self._verbose or line.startswith(_ALARMING):
+                self.say(f"{self._now()} {role}: {line}", colour="yellow")
             return
         level = str(entry.get("level", ""))
         if self._verbose or level not in _CALM:
@@ -69,6 +74,12 @@ def _entry(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return entry if isinstance(entry, dict) and "event" in entry else None
+
+
+def as_text(line: str) -> str:
+    """A line of a log for people, whatever kind it is."""
+    entry = _entry(line)
+    return line if entry is None else text_of(entry)
 
 
 def text_of(entry: dict[str, Any]) -> str:

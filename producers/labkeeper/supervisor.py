@@ -15,13 +15,13 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from pipeline.command import CommandFailed, ExitCode
 from pipeline.service import LIFELINE_VARIABLE, wait_for
 from producers.labkeeper.premises import Premises
 from producers.labkeeper.roles import Role
-from producers.labkeeper.screen import Screen
+from producers.labkeeper.screen import Screen, as_text
 
 _AT_ONCE_S: Final = 10.0
 """A child that ends sooner has not really started."""
@@ -48,9 +48,10 @@ class Lifeline:
 class LogReader:
     """Reads along in a growing file, line by line."""
 
-    def __init__(self, path: Path, *, start: int) -> None:
+    def __init__(self, path: Path) -> None:
+        """Begin behind what is there already."""
         self._path = path
-        self._offset = start
+        self._offset = path.stat().st_size if path.exists() else 0
         self._rest = b""
 
     def new_lines(self) -> Sequence[str]:
@@ -69,15 +70,21 @@ class LogReader:
 class Child:
     """One role: its process, and the next one when that ends unasked."""
 
-    def __init__(self, role: Role, premises: Premises, screen: Screen, lifeline: Lifeline) -> None:
+    def __init__(
+        self, role: Role, log: Path, screen: Screen, lifeline: Lifeline, hurry: asyncio.Event
+    ) -> None:
         self.role = role
-        self._log = premises.fresh_log_of(role.name)
+        self._log = log
         self._screen = screen
         self._lifeline = lifeline
-        self._reader = LogReader(self._log, start=self._log.stat().st_size if self._log.exists() else 0)
-        self._process: asyncio.subprocess.Process | None = None
+        self._hurry = hurry
+        self._reader = LogReader(log)
         self._stopping = asyncio.Event()
         self._last_line = ""
+
+    def stop(self) -> None:
+        """Make `keep_running` end the process and return."""
+        self._stopping.set()
 
     async def keep_running(self) -> None:
         """Run the role until `stop` is called. Raises `CommandFailed` when it will not run."""
@@ -87,42 +94,30 @@ class Child:
             code = await self._run_once()
             if self._stopping.is_set():
                 return
-            at_once = time.monotonic() - began < _AT_ONCE_S
-            tries, pause_s = (tries + 1, pause_s) if at_once else (0, _FIRST_PAUSE_S)
+            if time.monotonic() - began >= _AT_ONCE_S:
+                tries, pause_s = 0, _FIRST_PAUSE_S
+            tries += 1
             if code == ExitCode.USAGE or tries >= _TRIES:
                 raise CommandFailed(self._failure(tries))
             self._screen.complain(
-                f"{self.role.name} ended ({_how(code)}): starting it again in {pause_s:g} s"
+                f"{self.role.name} ended ({_how(code)}, {self._reason()}): starting it again in {pause_s:g} s"
             )
             await wait_for(self._stopping, pause_s)
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
-    async def stop(self, hurry: asyncio.Event) -> None:
-        """Ask the process to finish, and end it when it takes too long."""
-        self._stopping.set()
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        _signal(process, signal.SIGTERM)
-        if await self._ended(process, self.role.patience_s, hurry):
-            return
-        self._screen.complain(f"{self.role.name} does not end: killing it")
-        _kill_group(process.pid)
-        await process.wait()
-
     async def _run_once(self) -> int:
+        self._last_line = ""
         with self._log.open("ab") as log:
-            process = self._process = await self._spawn(log)
+            process = await self._spawn(log)
         reading = asyncio.create_task(self._read_along())
         try:
-            code = await process.wait()
+            return await self._ended(process)
         finally:
             reading.cancel()
             with suppress(asyncio.CancelledError):
                 await reading
             self._read()
-        _kill_group(process.pid)  # whatever it had started
-        return code
+            _kill_group(process.pid)  # whatever it had started
 
     async def _spawn(self, log: IO[bytes]) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
@@ -136,6 +131,20 @@ class Child:
             env={**self.role.environment, LIFELINE_VARIABLE: str(self._lifeline.reading_end)},
         )
 
+    async def _ended(self, process: asyncio.subprocess.Process) -> int:
+        """Exit code. Once we are to stop the process is asked to end, and killed when it takes too long."""
+        ending = asyncio.create_task(process.wait())
+        await _first_of(ending, self._stopping)
+        if not ending.done():
+            _send(process, signal.SIGTERM)
+            await _first_of(ending, self._hurry, seconds=self.role.patience_s)
+        if not ending.done() and self._hurry.is_set():
+            await asyncio.wait((ending,), timeout=_HURRIED_S)
+        if not ending.done():
+            self._screen.complain(f"{self.role.name} does not end: killing it")
+            _send(process, signal.SIGKILL)
+        return await ending
+
     async def _read_along(self) -> None:
         while True:
             self._read()
@@ -146,61 +155,70 @@ class Child:
             self._last_line = line
             self._screen.relay(self.role.name, line)
 
-    async def _ended(self, process: asyncio.subprocess.Process, seconds: float, hurry: asyncio.Event) -> bool:
-        """Wait for the end; only a moment once `hurry` is set."""
-        ending = asyncio.create_task(process.wait())
-        hurried = asyncio.create_task(hurry.wait())
-        try:
-            await asyncio.wait((ending, hurried), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if hurried.done():
-                await asyncio.wait((ending,), timeout=_HURRIED_S)
-            return ending.done()
-        finally:
-            ending.cancel()
-            hurried.cancel()
-
     def _failure(self, tries: int) -> str:
-        reason = self._last_line.removeprefix("labkeeper: ") or "it gives no reason"
         times = f" {tries} times" if tries > 1 else ""
-        return f"{self.role.name} ended{times} right after its start: {reason} (its log is {self._log})"
+        return (
+            f"{self.role.name} ended{times} right after its start: {self._reason()} (its log is {self._log})"
+        )
+
+    def _reason(self) -> str:
+        """Its last words."""
+        return (
+            as_text(self._last_line).splitlines()[0].removeprefix("labkeeper: ")
+            if self._last_line
+            else "without a word"
+        )
 
 
 class Supervisor:
-    """The children of a lab."""
+    """The children of a lab. `hurry` shortens their time to finish."""
 
-    def __init__(self, premises: Premises, screen: Screen) -> None:
+    def __init__(self, premises: Premises, screen: Screen, hurry: asyncio.Event) -> None:
         self._premises = premises
         self._screen = screen
+        self._hurry = hurry
         self._lifeline = Lifeline()
         self._tasks: dict[Child, asyncio.Task[None]] = {}
 
     def start(self, roles: Iterable[Role]) -> None:
-        """Start and keep running."""
+        """Start processes and keep them running."""
         for role in roles:
-            child = Child(role, self._premises, self._screen, self._lifeline)
+            log = self._premises.fresh_log_of(role.name)
+            child = Child(role, log, self._screen, self._lifeline, self._hurry)
             self._tasks[child] = asyncio.create_task(child.keep_running())
 
-    async def until(self, *events: asyncio.Task[object]) -> None:
-        """Wait until one of the tasks is done. Raises `CommandFailed` when a child will not run."""
-        await asyncio.wait((*self._tasks.values(), *events), return_when=asyncio.FIRST_COMPLETED)
+    async def watch(self, *others: asyncio.Task[Any]) -> None:
+        """Wait until one of the others is done. Raises `CommandFailed` when a child will not run."""
+        await asyncio.wait((*self._tasks.values(), *others), return_when=asyncio.FIRST_COMPLETED)
         for task in self._tasks.values():
             if task.done():
                 task.result()
 
-    async def stop(self, order: Iterable[Sequence[str]], hurry: asyncio.Event) -> None:
-        """End all children, group by group in the given order of names; all at once when in a hurry."""
-        for names in order:
-            group = [child for child in self._tasks if child.role.name in names]
-            await asyncio.gather(*(child.stop(hurry) for child in group))
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+    async def stop(self, order: Iterable[Sequence[str]]) -> None:
+        """End all children, group by group in the given order of names; those not named last."""
+        everybody = [child.role.name for child in self._tasks]
+        for names in (*order, everybody):
+            group = {child: task for child, task in self._tasks.items() if child.role.name in names}
+            for child in group:
+                child.stop()
+            await asyncio.gather(*group.values(), return_exceptions=True)
         self._lifeline.close()
+
+
+async def _first_of(ending: asyncio.Task[int], event: asyncio.Event, *, seconds: float | None = None) -> None:
+    """Wait for the end of a process or for the event, at most so long."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait((ending, waiting), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
 
 
 def _how(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         process.send_signal(number)
 

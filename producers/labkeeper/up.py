@@ -1,0 +1,82 @@
+"""`labkeeper up`: everything a lab needs, on this computer, with one command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import platformdirs
+
+from pipeline.clock import SystemClock
+from pipeline.command import CommandFailed, run
+from producers.labkeeper.roles import LabSettings
+from producers.labkeeper.screen import Screen
+
+
+@click.command("up")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    envvar="LABKEEPER_DATA",
+    default=lambda: platformdirs.user_data_path("labkeeper"),
+    show_default="this user's folder for data",
+    show_envvar=True,
+    help="Folder for the database and the logs; made if missing.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Other computers can reach any but a loopback address, so those need --tokens.",
+)
+@click.option(
+    "--port", type=click.IntRange(1, 65_535), default=8000, show_default=True, help="Port to listen on."
+)
+@click.option(
+    "--demo",
+    type=click.IntRange(0, 100_000),
+    default=0,
+    metavar="MACHINES",
+    help="Add so many simulated machines.",
+)
+@click.option("--no-monitor", is_flag=True, help="Do not report this computer as a machine.")
+@click.option(
+    "--tokens",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="LABKEEPER_TOKENS",
+    show_envvar=True,
+    help="File with the API tokens' hashes; see `labkeeper token --help`.  [default: everybody on this computer is let in]",
+)
+@click.option("--verbose", is_flag=True, help="Show everything that the processes log, not only trouble.")
+def command(
+    data: Path,
+    host: str,
+    port: int,
+    demo: int,
+    no_monitor: bool,
+    tokens: Path | None,
+    verbose: bool,
+) -> None:
+    """Run a whole lab on this computer: database, services, web page, and a monitor that reports the computer itself.
+
+    Ctrl-C ends all of it; the next start finds everything as it was.
+
+    \b
+      labkeeper up
+      labkeeper up --demo 200 --data ./lab --port 8080
+    """
+    if sys.platform == "win32":
+        raise CommandFailed(
+            "`up` needs Linux or macOS (on Windows: inside WSL); `labkeeper monitor` runs here too"
+        )
+    from producers.labkeeper.lab import run_lab  # noqa: PLC0415  # imports what Windows does not have
+
+    settings = LabSettings(
+        data=data, host=host, port=port, demo=demo, monitor=not no_monitor, tokens=tokens, verbose=verbose
+    )
+    run_lab(settings, Screen(SystemClock(), verbose=verbose))
+
+
+if __name__ == "__main__":
+    run(command)

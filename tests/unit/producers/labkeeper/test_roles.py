@@ -1,0 +1,48 @@
+"""What `labkeeper up` starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from producers.labkeeper.roles import STOP_ORDER, LabSettings, helpers, pillars
+
+SECRET = "postgresql://user:secret@/labkeeper"
+STATE = Path("/state")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("lab.example.com", "http://lab.example.com:8000"),
+    ],
+)
+def test_the_address_shown_leads_to_the_page(host: str, url: str) -> None:
+    assert LabSettings(Path("data"), host=host).url == url
+
+
+def test_a_lab_has_a_monitor_and_no_simulated_machines_unless_asked_for() -> None:
+    names = [role.name for role in helpers(LabSettings(Path("data")), SECRET, STATE)]
+    assert names == ["monitor", "relay", "watchdog"]
+
+    names = [role.name for role in helpers(LabSettings(Path("data"), demo=5, monitor=False), SECRET, STATE)]
+    assert names == ["relay", "watchdog", "simulator"]
+
+
+def test_the_databases_address_is_not_for_everybody_to_read() -> None:
+    settings = LabSettings(Path("data"), demo=5)
+    for role in (*pillars(settings, SECRET), *helpers(settings, SECRET, STATE)):
+        assert "secret" not in " ".join(role.arguments)
+        assert role.environment["LABKEEPER_DATABASE_URL"] == SECRET
+        assert "secret" not in repr(role)
+
+
+def test_every_role_has_its_place_in_the_order_of_ending() -> None:
+    settings = LabSettings(Path("data"), demo=5)
+    names = {role.name for role in (*pillars(settings, SECRET), *helpers(settings, SECRET, STATE))}
+
+    assert names == {name for group in STOP_ORDER for name in group}
