@@ -63,9 +63,20 @@ class FacadeClient:
         if self._session is not None:
             await self._session.close()
 
-    async def ready(self) -> None:
-        """Return when the façade is ready; raises `CommandFailed` with its reason when it is not (yet)."""
-        await self._answer("GET", "/readyz")
+    async def check_ready(self) -> None:
+        """Return when the façade is ready; raise `CommandFailed` with what is missing when it is not (yet)."""
+        async with self._request("GET", "/readyz") as response:
+            content = await _body(response)
+        if response.status == 503 and response.content_type == "application/json":
+            parts = self._parsed(response.status, content)
+            missing = [
+                f"{name}: {state}" for name, state in parts.items() if name != "ready" and state != "ok"
+            ]
+            raise CommandFailed(
+                f"{self._access.url} is up but not ready ({printable(', '.join(missing))})",
+                ExitCode.UNREACHABLE,
+            )
+        self._check(response, content)
 
     async def get(self, path: str, params: Sequence[tuple[str, str]] = ()) -> Json:
         """Ask for a JSON object."""
@@ -141,17 +152,20 @@ class FacadeClient:
         params: Sequence[tuple[str, str]] = (),
         body: Mapping[str, Any] | None = None,
     ) -> Json:
-        status, content = await self._answer(method, path, params=params, body=body)
-        return self._parsed(status, content)
+        async with self._request(method, path, params=params, body=body) as response:
+            content = await _body(response)
+        self._check(response, content)
+        return self._parsed(response.status, content)
 
-    async def _answer(
+    @asynccontextmanager
+    async def _request(
         self,
         method: str,
         path: str,
         *,
         params: Sequence[tuple[str, str]] = (),
         body: Mapping[str, Any] | None = None,
-    ) -> tuple[int, bytes]:
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=self._request_seconds, sock_connect=CONNECT_SECONDS)
         with self._explained():
             async with self._open.request(
@@ -162,9 +176,7 @@ class FacadeClient:
                 timeout=timeout,
                 allow_redirects=False,  # would carry the token elsewhere
             ) as response:
-                content = await _body(response)
-        self._check(response, content)
-        return response.status, content
+                yield response
 
     @property
     def _open(self) -> aiohttp.ClientSession:

@@ -12,6 +12,7 @@ from pipeline.store.migrations import MigrationStatus, Phase
 from producers.labkeeper.output import (
     Cell,
     Column,
+    Fit,
     Form,
     output_option,
     tell,
@@ -23,7 +24,7 @@ from producers.labkeeper.text import count_of
 from producers.labkeeper.umbrella import GuessingGroup
 from schemas.wire import format_time
 
-_COLUMNS: Final = (Column("MIGRATION"), Column("STATE"), Column("APPLIED AT"), Column("PROBLEM", whole=False))
+_COLUMNS: Final = (Column("MIGRATION"), Column("STATE"), Column("APPLIED AT"), Column("PROBLEM", Fit.WRAP))
 
 
 @click.group("db", cls=GuessingGroup)

@@ -26,6 +26,7 @@ from producers.labkeeper.dead_letter_office import WITH_LETTERS, DeadLetterOffic
 from producers.labkeeper.dead_letters import Letter, Name, letter_of, original
 from producers.labkeeper.output import (
     Column,
+    Fit,
     Form,
     output_option,
     tell,
@@ -40,7 +41,7 @@ from schemas.wire import format_time
 
 Result = TypeVar("Result")
 
-_COLUMNS: Final = (Column("LETTER"), Column("PARKED AT"), Column("MACHINE"), Column("REASON", whole=False))
+_COLUMNS: Final = (Column("LETTER"), Column("PARKED AT"), Column("MACHINE"), Column("REASON", Fit.CUT))
 
 
 @click.group("dead", cls=GuessingGroup)

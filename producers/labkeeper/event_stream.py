@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from pipeline.errors import Rejected
 
@@ -39,6 +39,10 @@ class EventStream:
         self._kind = ""
         self._data: list[str] = []
         self._size = 0
+
+    def resumed(self) -> Self:
+        """For the next connection, which goes on behind the last id."""
+        return type(self)(last_id=self.last_id)
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """Events that end in this chunk. Raises `Rejected` when one grows beyond all bounds."""

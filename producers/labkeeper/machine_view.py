@@ -12,8 +12,8 @@ from rich.text import Text
 
 from pipeline.command import CommandFailed
 from pipeline.store.protocol import Health
-from producers.labkeeper.output import Cell, Column
-from producers.labkeeper.text import ago, printable, short_duration
+from producers.labkeeper.output import Cell, Column, Fit
+from producers.labkeeper.text import ago, printable, rough_duration, short_duration
 from schemas.changes import HistoryEntry
 from schemas.description import Annotation, AttachedDevice, Description, PowerCycleState
 from schemas.event import BAD_BATTERY_LEVEL
@@ -33,18 +33,16 @@ _WITH_BATTERY: Final = ("android", "ios")
 COLUMNS: Final = (
     Column("MACHINE"),
     Column("STATE"),
-    Column("WHY", whole=False),
+    Column("WHY", Fit.CUT),
     Column("DEVICE"),
-    Column("BATTERY", right=True),
+    Column("BATT", right=True),
     Column("SEEN", right=True),
 )
 HISTORY_COLUMNS: Final = (
     Column("WHEN"),
     Column("WHAT"),
-    Column("BEFORE", whole=False),
-    Column("AFTER", whole=False),
-    Column("WHO", whole=False),
-    Column("WHY", whole=False),
+    Column("WHO"),
+    Column("CHANGE", Fit.WRAP),
 )
 
 
@@ -114,8 +112,7 @@ def _maintenance(mode: str) -> str:
     """`<user> <time>`, then perhaps a reason: the reason first, the user without the domain."""
     who, _, rest = mode.partition(" ")
     _, _, reason = rest.partition(" ")
-    user = who.partition("@")[0] or who
-    return f"{reason} ({user})" if reason else f"by {user}"
+    return f"{reason} ({short_user(who)})" if reason else f"by {short_user(who)}"
 
 
 def row_of(machine: Description, now: datetime) -> Sequence[str | Cell]:
@@ -127,20 +124,24 @@ def row_of(machine: Description, now: datetime) -> Sequence[str | Cell]:
         state.why,
         device_of(machine),
         battery_of(machine),
-        _since(machine.last_updated, now),
+        "never" if machine.last_updated == ZERO_TIME else rough_duration(now - machine.last_updated),
     )
 
 
 def history_row(entry: HistoryEntry) -> Sequence[str]:
     """An entry in the table of `HISTORY_COLUMNS`."""
+    change = f"{entry.before or _NOTHING} → {entry.after or _NOTHING}"
     return (
         moment(entry.at),
         entry.kind.value,
-        entry.before or _NOTHING,
-        entry.after or _NOTHING,
-        entry.who,
-        entry.why or _NOTHING,
+        short_user(entry.who),
+        f"{change} ({entry.why})" if entry.why else change,
     )
+
+
+def short_user(user: str) -> str:
+    """An e-mail address without its domain."""
+    return user.partition("@")[0] or user
 
 
 def device_of(machine: Description) -> str:
@@ -177,7 +178,7 @@ def details(machine: Description, now: datetime) -> Iterator[Text]:
     yield Text.assemble(_label("state"), (printable(str(state)), state.style))
     for name, value in _facts(machine, now):
         yield Text.assemble(_label(name), printable(value))
-    yield Text.assemble(_label("dimensions"), "" if machine.dimensions else _NOTHING)
+    yield Text(_label("dimensions").rstrip() if machine.dimensions else _label("dimensions") + _NOTHING)
     for key, values in (machine.dimensions or {}).items():
         yield Text.assemble(f"    {printable(key)} = ", printable(", ".join(values or ())))
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from pipeline.clock import SystemClock
 from pipeline.command import CommandFailed, ExitCode
+from pipeline.retry import Backoff
 from producers.labkeeper.access import Access, facade_options
 from producers.labkeeper.client import MACHINES, FacadeClient, StreamBroken
 from producers.labkeeper.event_stream import EventStream, ServerSentEvent
@@ -139,28 +140,26 @@ def _whom(ids: Sequence[str], known: int) -> str:
 
 async def _events(facade: FacadeClient, path: str) -> AsyncGenerator[ServerSentEvent]:
     """All events, over as many connections as it takes. Only the first connection must succeed."""
-    last_id = ""
-    pause = _FIRST_PAUSE
+    stream = EventStream()
+    backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
     connected_before = False
     while True:
-        stream = EventStream(last_id=last_id)
+        stream = stream.resumed()
         try:
-            async with facade.stream(path, last_event_id=last_id or None) as chunks:
+            async with facade.stream(path, last_event_id=stream.last_id or None) as chunks:
                 if connected_before:
                     tell("Connected again.")
                 connected_before = True
                 async for chunk in chunks:
                     for event in stream.feed(chunk):
-                        pause = _FIRST_PAUSE if stream.retry_seconds is None else stream.retry_seconds
+                        backoff = Backoff(stream.retry_seconds or _FIRST_PAUSE, _LONGEST_PAUSE)
                         yield event
         except StreamBroken:
             tell("The connection is lost; connecting again …")
         except CommandFailed as error:
             if not connected_before or error.code not in (ExitCode.UNREACHABLE, ExitCode.TIMED_OUT):
                 raise
-        last_id = stream.last_id
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE)
+        await asyncio.sleep(backoff.next())
 
 
 def _as_line(news: News, now: datetime) -> None:

@@ -1,6 +1,6 @@
 """How answers are written: a table for people, JSON for programs, names for the next command in a pipe.
 
-On a terminal a table fits its width. Anywhere else nothing is cut, coloured or wrapped: one row a line.
+On a terminal a table fits its width. Anywhere else nothing is cut, coloured or wrapped: a row is a line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, Final
 
 import click
@@ -21,8 +21,12 @@ from rich.text import Text
 
 from producers.labkeeper.text import printable, printable_json
 
-_UNBOUNDED: Final = 100_000
-"""Columns; wider than any row."""
+_UNBOUNDED: Final = 1_000_000
+"""Characters; longer than any line."""
+_GAP: Final = 2
+"""Characters between two columns."""
+_READABLE: Final = 8
+"""Characters that a column keeps at least."""
 
 
 class Form(StrEnum):
@@ -46,13 +50,21 @@ def output_option(*forms: Form) -> Callable[[Callable[..., Any]], Callable[..., 
     )
 
 
+class Fit(Enum):
+    """What becomes of a column's text when the terminal is too narrow for it."""
+
+    WHOLE = "whole"
+    """It stays."""
+    CUT = "cut"
+    WRAP = "wrap"
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table."""
 
     title: str
-    whole: bool = True
-    """Never cut. Others give way when the terminal is narrow."""
+    fit: Fit = Fit.WHOLE
     right: bool = False
 
 
@@ -66,18 +78,25 @@ class Cell:
 
 def write_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]]) -> None:
     """Write rows under a heading."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
+    cells = [[_as_text(cell) for cell in row] for row in rows]
+    natural = [
+        max(len(column.title), *(row[index].cell_len for row in cells), 0)
+        for index, column in enumerate(columns)
+    ]
+    terminal = sys.stdout.isatty()
+    widths = _fitted(columns, natural, shutil.get_terminal_size().columns) if terminal else natural
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for column, width in zip(columns, widths, strict=True):
         table.add_column(
             column.title,
-            no_wrap=True,
-            overflow="ignore" if column.whole else "ellipsis",
+            width=width,
+            no_wrap=column.fit is not Fit.WRAP,
+            overflow="fold" if column.fit is Fit.WRAP else "ellipsis",
             justify="right" if column.right else "left",
         )
-    for row in rows:
-        table.add_row(*map(_as_text, row))
-    width = shutil.get_terminal_size().columns
-    _write(_fitted(table, columns, width) if sys.stdout.isatty() else table, width)
+    for row in cells:
+        table.add_row(*row)
+    _write(table, sum(widths) + _GAP * len(widths))
 
 
 def write_lines(lines: Iterable[str | Text]) -> None:
@@ -114,30 +133,26 @@ def _as_text(cell: str | Cell) -> Text:
     return Text(printable(cell))
 
 
-def _fitted(table: Table, columns: Sequence[Column], width: int) -> Table:
-    """Let whole columns keep their width, as long as the others keep a readable rest."""
-    measured = [max((len(str(cell)) for cell in column.cells), default=0) for column in table.columns]
-    wanted = [max(natural, len(column.title)) for natural, column in zip(measured, columns, strict=True)]
-    kept = sum(size + 2 for size, column in zip(wanted, columns, strict=True) if column.whole)
-    if kept + 10 * sum(not column.whole for column in columns) <= width:
-        for shown, size, column in zip(table.columns, wanted, columns, strict=True):
-            if column.whole:
-                shown.min_width = size
-    else:
-        for shown in table.columns:
-            shown.no_wrap = False
-            shown.overflow = "fold"
-    return table
+def _fitted(columns: Sequence[Column], natural: Sequence[int], available: int) -> list[int]:
+    """Widths of the columns: what is left beside the whole ones is shared out, and nobody gets more than it needs.
+
+    On a terminal that is too narrow even so, the lines become longer than it rather than unreadable.
+    """
+    widths = list(natural)
+    elastic = [index for index, column in enumerate(columns) if column.fit is not Fit.WHOLE]
+    left = available - _GAP * (len(columns) - 1) - sum(natural) + sum(natural[index] for index in elastic)
+    elastic.sort(key=lambda index: natural[index])
+    for position, index in enumerate(elastic):
+        share = left // (len(elastic) - position)
+        widths[index] = min(natural[index], max(share, _READABLE))
+        left -= widths[index]
+    return widths
 
 
 def _write(renderable: RenderableType, width: int) -> None:
     terminal = sys.stdout.isatty()
     buffer = io.StringIO()
-    console = Console(
-        file=buffer, force_terminal=terminal, width=width if terminal else _UNBOUNDED, highlight=False
-    )
+    console = Console(file=buffer, force_terminal=terminal, width=width, highlight=False)
     console.print(renderable, soft_wrap=isinstance(renderable, Text))
-    text = buffer.getvalue()
-    if not terminal:
-        text = "\n".join(line.rstrip() for line in text.split("\n"))
-    click.echo(text, nl=False)
+    lines = buffer.getvalue().split("\n")
+    click.echo("\n".join(line.rstrip() for line in lines), nl=False)

@@ -59,7 +59,7 @@ async def _ask(access: Access) -> Status:
     now = SystemClock().now()
     counts: Counter[Health] = Counter()
     async with FacadeClient(access) as facade:
-        await facade.ready()
+        await facade.check_ready()
         who = await facade.get("/api/v1/whoami")
         async for machine in facade.machines():
             counts[state_of(read_machine(machine), now).health] += 1

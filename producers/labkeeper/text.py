@@ -42,6 +42,11 @@ def short_duration(span: timedelta) -> str:
     return f"{minutes} min" if minutes else f"{seconds} s"
 
 
+def rough_duration(span: timedelta) -> str:
+    """How long, in its largest unit: `42 s`, `5 min`, `3 h`, `12 d`."""
+    return " ".join(short_duration(span).split(" ")[:2])
+
+
 def ago(moment: datetime, now: datetime) -> str:
     """How long ago; a clock that runs ahead of ours counts as now."""
     return f"{short_duration(now - moment)} ago"

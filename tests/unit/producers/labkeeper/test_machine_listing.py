@@ -97,7 +97,7 @@ async def test_a_piped_table_cuts_and_colours_nothing(facade: FacadeDouble) -> N
 
     assert "\x1b" not in result.out
     heading, row = result.lines
-    assert heading.split() == ["MACHINE", "STATE", "WHY", "DEVICE", "BATTERY", "SEEN"]
+    assert heading.split() == ["MACHINE", "STATE", "WHY", "DEVICE", "BATT", "SEEN"]
     assert row.startswith(LONG)
     assert reason in row
 
@@ -218,8 +218,10 @@ async def test_history_comes_newest_first_over_all_pages(facade: FacadeDouble) -
         "machines", "history", "m", "--all", "-o", "name", "--url", facade.url
     )
 
-    assert table.lines[0].split() == ["WHEN", "WHAT", "BEFORE", "AFTER", "WHO", "WHY"]
-    assert table.lines[1].split()[:3] == ["2026-01-31T09:30:00Z", "mode", "-"]
+    assert table.lines[0].split() == ["WHEN", "WHAT", "WHO", "CHANGE"]
+    assert table.lines[1].split("  ") == [
+        *("2026-01-31T09:30:00Z", "mode", "ada", "- → in maintenance (new fan)"),
+    ]
     assert three.json == facade.history[:3]
     assert everything.lines == [entry["id"] for entry in facade.history]
 
@@ -246,9 +248,13 @@ async def test_status_counts_machines_by_their_worst_state(facade: FacadeDouble)
     assert document.json["machines"]["busy"] == 0
 
 
-async def test_a_facade_that_is_not_ready_is_unreachable(facade: FacadeDouble) -> None:
-    facade.refusal = lambda: web.Response(status=503, text="store: unreachable")
+async def test_a_facade_that_is_not_ready_is_unreachable_and_says_what_is_missing(
+    facade: FacadeDouble,
+) -> None:
+    parts = {"ready": False, "store": "out of reach", "broker": "ok", "machines": "not loaded yet"}
+    facade.refusal = lambda: web.json_response(parts, status=503)
 
     result = await labkeeper_beside("status", "--url", facade.url)
 
     assert result.code == 7
+    assert "is up but not ready (store: out of reach, machines: not loaded yet)" in result.err
