@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,9 @@ from pipeline.service import serve
 from pipeline.settings import Connections
 
 _DEFAULTS = WriterSettings()
+_RELAXED = (50_000, 20, 100)
+"""When to look for garbage cycles. A batch makes thousands of objects without any, and thousands of remembered rows would
+be looked through again and again."""
 
 
 @click.command("writer")
@@ -47,6 +51,8 @@ def command(max_records: int, max_wait_ms: int, **options: Any) -> None:
     """
     connections, service = commands.settings(options)
     settings = WriterSettings(max_records=max_records, max_wait=timedelta(milliseconds=max_wait_ms))
+
+    gc.set_threshold(*_RELAXED)
 
     async def work(stop: asyncio.Event) -> None:
         await _write(connections, settings, stop)

@@ -64,7 +64,7 @@ def edit(  # one function for the sake of speed: it runs for every machine of a 
     for change in changes:
         changed = change(current)
         if changed is not current:
-            changed = normalize(changed, pools, machine_id)
+            changed = normalize(changed, pools, machine_id, normal=current)
             found.extend(differences(current, changed))
             current = changed
             written = True

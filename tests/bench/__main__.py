@@ -62,7 +62,9 @@ async def _throughput(table: Table, postgres: PostgresServer, *, quick: bool) ->
         table.add_row(f"{size.value}: ceiling, write rows only", f"{result.write_rows:,.0f}/s", "")
         table.add_row(f"{size.value}: against the lower ceiling", f"{result.ratio:.2f}", "0.60")
         table.add_row(f"{size.value}: one event, one transaction", f"{result.one_by_one:,.0f}/s", "")
-        table.add_row(f"{size.value}: against that", f"{result.pipeline / result.one_by_one:.1f} times", "10 times")
+        table.add_row(
+            f"{size.value}: against that", f"{result.pipeline / result.one_by_one:.1f} times", "10 times"
+        )
 
 
 async def _latency(table: Table, postgres: PostgresServer, *, quick: bool) -> None:

@@ -20,6 +20,7 @@ from infra.servers.postgres import PostgresServer
 from pipeline.broker.protocol import Broker, Outgoing
 from pipeline.clock import SystemClock
 from pipeline.factory import open_broker
+from pipeline.processor.pools import Pools
 from pipeline.settings import Connections
 from pipeline.store.migrations import migrate
 from producers.simulator.load import EventSize, load_events
@@ -45,7 +46,8 @@ def new_lab(postgres: PostgresServer, name: str) -> Connections:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(f'CREATE DATABASE "{name}"')
-    connections = Connections(postgres.dsn.replace("/labkeeper?", f"/{name}?"))
+    pools = Pools([("Lab", "")])
+    connections = Connections(postgres.dsn.replace("/labkeeper?", f"/{name}?"), pools=pools)
     migrate(connections.database_url)
     return connections
 

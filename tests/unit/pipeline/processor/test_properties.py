@@ -136,3 +136,13 @@ def test_an_event_leaves_alone_what_belongs_to_people(before: Description, event
     ):
         assert getattr(after, name) == getattr(before, name)
     assert after.is_quarantined >= before.is_quarantined
+
+
+@given(descriptions, events, st.booleans())
+def test_the_short_way_from_a_normal_description_leads_to_the_same(
+    before: Description, event: Event, reconfigured: bool
+) -> None:
+    start = normal(before)
+    after = process(start, event, now=NOW).after
+    pools = Pools([("New", "")]) if reconfigured else POOLS
+    assert normalize(after, pools, MACHINE, normal=start) == normalize(after, pools, MACHINE)
