@@ -14,12 +14,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import IO, Final, Self
 from urllib.parse import quote
 
 import psutil
@@ -35,8 +36,8 @@ _IMMEDIATE_STOP_S: Final = 10
 _PREDECESSOR_S: Final = 10  # for a supervisor that is just stopping
 _POLL_S: Final = 0.02
 
-_SETTINGS: Final[Mapping[str, str]] = {
-    "listen_addresses": "",
+# Written into postgresql.conf once, for whoever knows better to change.
+_INITIAL_SETTINGS: Final[Mapping[str, str]] = {
     "max_connections": "100",
     "shared_buffers": "256MB",
     "wal_buffers": "16MB",
@@ -46,7 +47,6 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "jit": "off",  # our statements are short
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "logging_collector": "on",
     "log_filename": "postgresql-%a.log",  # a week of files, each emptied when its day comes round again
     "log_rotation_age": "1d",
     "log_rotation_size": "0",
@@ -54,7 +54,12 @@ _SETTINGS: Final[Mapping[str, str]] = {
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] %a ",
 }
-_DURABLE: Final[Mapping[str, str]] = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+# Given at every start, and not for changing.
+_FIXED_SETTINGS: Final[Mapping[str, str]] = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "logging_collector": "on",
+}
 _FORGETFUL: Final[Mapping[str, str]] = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -92,9 +97,12 @@ class _Postmaster:
 class PostgresServer:
     """A running server. Use as a context manager, or call `stop`."""
 
-    def __init__(self, home: PostgresHome, lock: int) -> None:
+    def __init__(self, home: PostgresHome, said: IO[bytes]) -> None:
         self._home = home
-        self._lock = lock
+        self._said = said
+        """What the server says before its log is open."""
+        self._started = os.fstat(said.fileno()).st_mtime
+        self._resources = contextlib.ExitStack()
         self._child: subprocess.Popen[bytes] | None = None
         self._socket_folder = ""
 
@@ -113,15 +121,15 @@ class PostgresServer:
             raise PostgresFailed(
                 f"cannot write to the data folder {data_folder}: {error.strerror}"
             ) from error
-        with contextlib.ExitStack() as on_failure:
-            on_failure.callback(os.close, lock)
+        with contextlib.ExitStack() as resources:
+            resources.callback(os.close, lock)
             try:
-                server = cls(prepare(data_folder), lock)
+                server = cls(prepare(data_folder), resources.enter_context(tempfile.TemporaryFile()))
                 server._run(durable=durable)
             except OSError as error:
                 what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
                 raise PostgresFailed(f"cannot set up PostgreSQL in {data_folder}: {what}") from error
-            on_failure.pop_all()
+            server._resources = resources.pop_all()
         return server
 
     @property
@@ -136,9 +144,9 @@ class PostgresServer:
     def stop(self) -> None:
         """Stop the server: politely, and if that takes too long, at once. Its next start then replays its log."""
         try:
-            postmaster = _Postmaster.of(self._home.cluster)
-            if postmaster is not None:
-                _end(psutil.Process(postmaster.pid))
+            pid = self._pid()
+            if pid is not None:
+                _end(psutil.Process(pid))
         except psutil.NoSuchProcess:
             pass  # it was ending already
         finally:
@@ -146,13 +154,19 @@ class PostgresServer:
                 self._child.wait()
             if self._socket_folder != str(self._home.folder):
                 shutil.rmtree(self._socket_folder, ignore_errors=True)
-            os.close(self._lock)
+            self._resources.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _pid(self) -> int | None:
+        if self._child is not None:
+            return self._child.pid
+        postmaster = _Postmaster.of(self._home.cluster)
+        return None if postmaster is None else postmaster.pid
 
     def _run(self, *, durable: bool) -> None:
         _check_version(self._home)
@@ -161,8 +175,7 @@ class PostgresServer:
             _initialise(self._home)
             (self._home.cluster / "postmaster.pid").unlink(missing_ok=True)
             socket_folder = self._home.new_socket_folder()
-            _configure(self._home, socket_folder, durable=durable)
-            self._child = self._spawn()
+            self._child = self._spawn(_settings(self._home, socket_folder, durable=durable))
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(self._kill)
             self._socket_folder = self._await_ready().socket_folder
@@ -174,18 +187,18 @@ class PostgresServer:
             self._child.kill()
             self._child.wait()
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        with (self._home.logs / "start.log").open("wb") as log:
-            return subprocess.Popen(  # noqa: S603  # our own program, no shell
-                [self._home.programs / "postgres", "-D", self._home.cluster],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for the supervisor, which then stops us in order
-                cwd=self._home.folder,
-                env=_environment(),
-                **self._home.user.popen_options(),
-            )
+    def _spawn(self, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return subprocess.Popen(  # noqa: S603  # our own program, no shell
+            [self._home.programs / "postgres", "-D", self._home.cluster, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=self._said,
+            stderr=self._said,
+            start_new_session=True,  # Ctrl-C is for the supervisor, which then stops us in order
+            cwd=self._home.folder,
+            env=_environment(),
+            **self._home.user.popen_options(),
+        )
 
     def _await_ready(self) -> _Postmaster:
         deadline = time.monotonic() + _START_S
@@ -198,7 +211,13 @@ class PostgresServer:
             if postmaster is not None and postmaster.ready:
                 return postmaster
             time.sleep(_POLL_S)
-        raise PostgresFailed(f"PostgreSQL did not start; its log ends with: {_last_lines(self._home.logs)}")
+        lines = [*self._spoken(), *_lines_since(self._started, self._home.logs)]
+        last = " | ".join(line.strip()[:300] for line in lines[-5:]) or "(nothing)"
+        raise PostgresFailed(f"PostgreSQL did not start; its log ends with: {last}")
+
+    def _spoken(self) -> list[str]:
+        self._said.seek(0)
+        return self._said.read().decode(errors="replace").splitlines()
 
 
 def running_dsn(data_folder: Path) -> str | None:
@@ -262,6 +281,7 @@ def _initialise(home: PostgresHome) -> None:
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
             "--no-instructions",
+            *(f"--set={name}={value}" for name, value in _INITIAL_SETTINGS.items()),
         ],
         capture_output=True,
         text=True,
@@ -276,28 +296,17 @@ def _initialise(home: PostgresHome) -> None:
         raise PostgresFailed(
             f"PostgreSQL could not make a new cluster: {' '.join(done.stderr.split())[-600:]}"
         )
-    with (unfinished / "postgresql.conf").open("a") as file:
-        file.write("\ninclude 'labkeeper.conf'  # written at every start; put your own settings below\n")
     unfinished.rename(home.cluster)
 
 
-def _configure(home: PostgresHome, socket_folder: Path, *, durable: bool) -> None:
+def _settings(home: PostgresHome, socket_folder: Path, *, durable: bool) -> Mapping[str, str]:
     in_list = '"' + str(socket_folder).replace('"', '""') + '"'
-    settings = {
-        **_SETTINGS,
-        **(_DURABLE if durable else _FORGETFUL),
+    return {
+        **_FIXED_SETTINGS,
+        **({} if durable else _FORGETFUL),
         "unix_socket_directories": in_list,
-        "unix_socket_permissions": "0700",
         "log_directory": str(home.logs),
     }
-    lines = (f"{name} = '{_quoted(value)}'\n" for name, value in settings.items())
-    file = home.cluster / "labkeeper.conf"
-    file.write_text("".join(lines))
-    home.user.own(file)
-
-
-def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("'", "''").replace("\n", "\\n")
 
 
 def _create_database(socket_folder: str) -> None:
@@ -331,12 +340,9 @@ def _end(process: psutil.Process) -> None:
     )
 
 
-def _last_lines(logs: Path) -> str:
-    files = sorted(logs.glob("*.log"), key=lambda file: file.stat().st_mtime)
-    lines = [
-        line for file in files[-2:] for line in file.read_text(errors="replace").splitlines() if line.strip()
-    ]
-    return " | ".join(line.strip()[:300] for line in lines[-5:]) or "(nothing)"
+def _lines_since(time_s: float, logs: Path) -> list[str]:
+    files = [file for file in logs.glob("*.log") if file.stat().st_mtime >= time_s]
+    return [line for file in files for line in file.read_text(errors="replace").splitlines() if line.strip()]
 
 
 def _environment() -> dict[str, str]:

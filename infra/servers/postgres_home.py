@@ -115,9 +115,10 @@ def prepare(data_folder: Path) -> PostgresHome:
     _check_contents(data_folder)
     user = _server_user(data_folder)
     home = _home(data_folder, user)
-    user.own(home)
-    (home / "log").mkdir(exist_ok=True)
-    user.own(home / "log")
+    if not (
+        home / CLUSTER / "PG_VERSION"
+    ).exists():  # later the server's user could lead us by a link of theirs
+        user.own(home)
     return PostgresHome(folder=home, programs=_programs(user), user=user)
 
 
