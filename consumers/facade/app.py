@@ -47,7 +47,6 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
-    "Server": "labkeeper",
 }
 """On every answer that does not say otherwise."""
 
@@ -107,6 +106,7 @@ def _add_routes(app: web.Application) -> None:
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
+    response.headers["Server"] = "labkeeper"  # and not which versions of what
 
 
 async def _end_streams(app: web.Application) -> None:

@@ -35,10 +35,10 @@ def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
     """The document."""
     schemas = _Schemas()
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
+    for route in (each for each in routes if not each.alias):
         path = _VARIABLE.sub(r"{\1}", route.path)
         method = "get" if route.method == ANY else route.method.lower()
-        paths.setdefault(path, {})[method] = _operation(route, schemas)
+        paths.setdefault(path, {})[method] = _operation(route, path, schemas)
     schemas.refer(Problem)
     return {
         "openapi": "3.1.0",
@@ -80,14 +80,13 @@ class _Schemas:
         return schema
 
 
-def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
+def _operation(route: Route, path: str, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "tags": [route.tag],
         "summary": route.summary,
-        "operationId": f"{route.method}_{route.path}".replace("*", "any"),
+        "operationId": re.sub(r"\W+", "_", f"{route.method}{path}").strip("_").lower(),
         "responses": _responses(route, schemas),
     }
-    operation["operationId"] = re.sub(r"\W+", "_", operation["operationId"]).strip("_").lower()
     if route.access is Access.PUBLIC:
         operation["security"] = []
     else:

@@ -47,6 +47,8 @@ class Route:
     """Beside 401, 403 and 422, which any may give."""
     stream: bool = False
     """Ends when the client goes: no time limit, and not among the request durations."""
+    alias: bool = False
+    """Another spelling of a route, not described."""
     machine_parameter: str | None = None
     """Where the machine's id is if not in the path: this query parameter."""
 

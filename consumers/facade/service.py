@@ -22,6 +22,8 @@ _LONGEST_LINE: Final = 16 * 1024
 _FILES: Final = 65_536
 """Each open stream holds one; the usual limit is 1024."""
 _KEEP_ALIVE_S: Final = 75.0
+_LINGER_S: Final = 3.0
+"""How long the rest of a body that was refused is still read, so that the client gets to see why."""
 
 log = logs.get_logger()
 
@@ -37,6 +39,7 @@ async def serve_facade(
         access_log=None,
         handle_signals=False,
         keepalive_timeout=_KEEP_ALIVE_S,
+        lingering_time=_LINGER_S,
         max_line_size=_LONGEST_LINE,
         max_field_size=_LONGEST_LINE,
         shutdown_timeout=settings.shutdown_patience.total_seconds(),

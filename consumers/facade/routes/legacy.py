@@ -270,7 +270,7 @@ def _post(
         handler=handler,
         access=access,
         summary=summary,
-        tag="old machine server",
+        tag=_TAG,
         body=body,
         errors=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR),
     )
@@ -283,12 +283,13 @@ def _get(path: str, handler: Handler, summary: str, access: Access, answered: ob
         handler=handler,
         access=access,
         summary=summary,
-        tag="old machine server",
+        tag=_TAG,
         answer=answered,
         errors=(HTTPStatus.INTERNAL_SERVER_ERROR,),
     )
 
 
+_TAG: Final = "old machine server"
 _MACHINE: Final = "/_/machine/"
 _ID: Final = "/{id:.+}"
 
@@ -332,14 +333,22 @@ ROUTES: Final = (
         UpdatePowerCycleStateRequest,
     ),
     _post("/json/v1/machine/event/", machine_event, "Report a machine's state", Access.REPORT, Event),
-    _post("/json/v1/machine/event", machine_event, "Report a machine's state", Access.REPORT, Event),
+    Route(
+        method="POST",
+        path="/json/v1/machine/event",
+        handler=machine_event,
+        access=Access.REPORT,
+        summary="Report a machine's state",
+        tag=_TAG,
+        alias=True,
+    ),
     Route(
         method=ANY,
         path="/json/v1/machine/sse/description/updated",
         handler=description_updated,
         access=Access.MACHINE,
         summary="Stream one machine's Descriptions",
-        tag="old machine server",
+        tag=_TAG,
         content_type="text/event-stream",
         errors=(HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE),
         stream=True,
@@ -361,5 +370,13 @@ ROUTES: Final = (
         list[str],
     ),
     _get("/loginstatus/", login_status, "Tell whom the server takes you for", Access.PUBLIC, LoginStatus),
-    _get("/loginstatus", login_status, "Tell whom the server takes you for", Access.PUBLIC, LoginStatus),
+    Route(
+        method="GET",
+        path="/loginstatus",
+        handler=login_status,
+        access=Access.PUBLIC,
+        summary="Tell whom the server takes you for",
+        tag=_TAG,
+        alias=True,
+    ),
 )
