@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Final
 
 from pipeline import logs
 from pipeline.errors import Rejected, Retryable
@@ -13,6 +14,9 @@ from pipeline.retry import Backoff
 from producers.machine_monitor.quarantine import QuarantineFile
 from producers.machine_monitor.sinks.protocol import Sink
 from producers.machine_monitor.spool import Spool, Waiting
+
+_PARTING_S: Final = 2.0
+"""How long the answer to an event under way is waited for at the end."""
 
 Connect = Callable[[], AbstractAsyncContextManager[Sink]]
 """Connects to whoever takes events, for as long as the context lasts. Entering it raises `Retryable`."""
@@ -80,7 +84,21 @@ class Delivery:
         MONITOR_WAITING.labels(self._machine_id).set(0)
 
     async def _send(self, sink: Sink, waiting: Waiting) -> None:
-        """Send the event, or park it. Raises `Retryable`."""
+        """Send the event, or park it. Raises `Retryable`.
+
+        When cancelled meanwhile, wait a little for the answer: it saves the next run from sending the event again.
+        """
+        attempt = asyncio.create_task(self._attempt(sink, waiting))
+        try:
+            await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            await asyncio.wait((attempt,), timeout=_PARTING_S)
+            attempt.cancel()
+            with suppress(asyncio.CancelledError, Retryable):
+                await attempt
+            raise
+
+    async def _attempt(self, sink: Sink, waiting: Waiting) -> None:
         try:
             await sink.send(self._machine_id, waiting.body, waiting.headers)
         except Rejected as error:
