@@ -39,7 +39,7 @@ def lines(machine_id: str, differences: Sequence[Difference], *, now: datetime, 
     """The differences with ids that sort by time, then by `version` of the row, then by their order here.
 
     So the lines of one machine keep their order within a millisecond, whichever processes wrote them. The last 24 bits
-    are random, so that an attempt recognises its own lines.
+    are random.
     """
     milliseconds = int(now.timestamp() * 1000)
     prefix = milliseconds.to_bytes(6) + (version % 2**40).to_bytes(5)

@@ -118,9 +118,6 @@ WRITE_HISTORY: Final = (
 )
 """Add lines of history that one person wrote at one time."""
 
-FIND_HISTORY: Final = "SELECT 1 FROM machine_history WHERE machine_id = %s AND id = %s"
-"""Whether a line got into the database; with it did all that its transaction wrote."""
-
 READ_HISTORY: Final = (
     "SELECT id, machine_id, at, kind, who, before, after, why FROM machine_history"
     " WHERE machine_id = %s AND (%s::TEXT IS NULL OR id < %s::TEXT) ORDER BY id DESC LIMIT %s"

@@ -34,7 +34,7 @@ from pipeline.store.literals import plain_array, text_array, to_json
 from pipeline.store.messages import change_message, deletion_message
 from pipeline.store.protocol import LABKEEPER_USER, Change, Page, Query, Updated
 from pipeline.store.services import SqlLeases, SqlOutbox, SqlProgressLog
-from pipeline.store.transaction import Database, RetryPolicy, Session
+from pipeline.store.transaction import Database, RetryPolicy, Session, forget_signatures
 from schemas.changes import HistoryEntry
 from schemas.description import Description
 from schemas.ids import is_machine_id, new_ulid
@@ -52,16 +52,6 @@ class _Order:
     now: datetime
     who: str
     why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What an attempt did."""
-
-    edits: Sequence[Edit]
-    trace: Line | None
-    """A line of history that is in the database if and only if the attempt took effect. An attempt that left none (a
-    heartbeat, a new annotation) can be repeated without anybody seeing it."""
 
 
 class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
@@ -105,15 +95,15 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
             raise MachineNotFound(machine_id)
         order = _Order(checked({machine_id: [change]}), now, who, why)
 
-        def work(session: Session) -> _Outcome:
+        def work(session: Session) -> list[Edit]:
             befores = self._locked(session, [machine_id])
             if not create and machine_id not in befores:
                 raise MachineNotFound(machine_id)
-            outcome = self._carry_out(session, order, befores)
-            updated = outcome.edits[0].updated
+            edits = self._carry_out(session, order, befores)
+            updated = edits[0].updated
             if updated.kinds:
                 _announce(session, change_message(updated, who), updated.after.row_version, now)
-            return outcome
+            return edits
 
         (updated,) = await self._commit(work)
         return updated
@@ -130,12 +120,10 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
             lambda session: self._carry_out(session, order, self._locked(session, machine_ids))
         )
 
-    async def _commit(self, work: Callable[[Session], _Outcome]) -> list[Updated]:
-        outcome = await self._database.run(work, applied=_took_effect)
-        self._cache.remember(
-            {each.machine_id: each.after for each in outcome.edits if each.after.row_version > 0}
-        )
-        return [each.updated for each in outcome.edits]
+    async def _commit(self, work: Callable[[Session], list[Edit]]) -> list[Updated]:
+        edits = await self._database.run(work)
+        self._cache.remember({each.machine_id: each.after for each in edits if each.after.row_version > 0})
+        return [each.updated for each in edits]
 
     def _locked(self, session: Session, machine_ids: Sequence[str]) -> dict[str, Description]:
         """Those that exist, locked until the transaction ends."""
@@ -147,7 +135,7 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
                 befores[machine_id] = description_from(row)
         return befores
 
-    def _carry_out(self, session: Session, order: _Order, befores: Mapping[str, Description]) -> _Outcome:
+    def _carry_out(self, session: Session, order: _Order, befores: Mapping[str, Description]) -> list[Edit]:
         last_versions = _last_versions(session, [each for each in order.changes if each not in befores])
         edits = [
             edit(
@@ -170,7 +158,7 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
             )
         ]
         _write_history(session, history, order)
-        return _Outcome(edits, history[0] if history else None)
+        return edits
 
     async def get(self, machine_id: str) -> Description:
         """See the protocol."""
@@ -200,18 +188,17 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
             return False
         order = _Order({}, now, who, why)
 
-        def work(session: Session) -> Line | None:
+        def work(session: Session) -> bool:
             deleted = session.fetch(queries.DELETE_MACHINE, (machine_id,))
             if not deleted:
-                return None
+                return False
             version = deleted[0][0] + 1
             session.execute(queries.REMEMBER_VERSION, (machine_id, version))
-            history = lines(machine_id, [DELETED], now=now, version=version)
-            _write_history(session, history, order)
+            _write_history(session, lines(machine_id, [DELETED], now=now, version=version), order)
             _announce(session, deletion_message(machine_id, version), version, now)
-            return history[0]
+            return True
 
-        return await self._database.run(work, applied=_is_written) is not None
+        return await self._database.run(work)
 
     async def list_powercycle(self) -> Sequence[str]:
         """See the protocol."""
@@ -250,6 +237,7 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
 
     async def forget_history(self, *, before: datetime) -> int:
         """See the protocol."""
+        await self._database.read(forget_signatures)
         forgotten = 0
         while True:
             dropped = await self._database.read(
@@ -266,14 +254,6 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
     async def close(self) -> None:
         """See the protocol."""
         await self._database.close()
-
-
-def _took_effect(session: Session, outcome: _Outcome) -> bool:
-    return _is_written(session, outcome.trace)
-
-
-def _is_written(session: Session, line: Line | None) -> bool:
-    return line is not None and bool(session.fetch(queries.FIND_HISTORY, (line.machine_id, line.id)))
 
 
 def _last_versions(session: Session, machine_ids: Sequence[str]) -> dict[str, int]:

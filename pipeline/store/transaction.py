@@ -2,14 +2,15 @@
 
 PostgreSQL and CockroachDB ask clients of serializable transactions to try again after a conflict. The same loop rides out
 lost connections and servers that start, drain or fail over. The unpleasant case is a connection lost while COMMIT was
-under way, after which nobody knows what happened: there, the next attempt first looks whether the last one took effect.
+under way, after which nobody knows what happened. So each transaction that writes also signs the ledger, in the row of
+its worker thread, and after such a loss the next attempt first looks whose signature stands there. Should the lost COMMIT
+still be waiting in the server, it meets the next attempt in that row, and one of them has to begin anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,12 +25,15 @@ import psycopg2.extras
 from psycopg2.extensions import ISOLATION_LEVEL_SERIALIZABLE, STATUS_READY, parse_dsn
 
 from pipeline.errors import Misconfigured, Rejected, StoreUnavailable
+from pipeline.retry import Backoff
 from pipeline.store.faults import explained, leaves_doubt, reason_to_retry, spoils_connection, translated
+from schemas.ids import new_ulid
 
 T = TypeVar("T")
 
 _CONNECTION_DEFAULTS: Final = {
     "application_name": "labkeeper",
+    "client_encoding": "UTF8",
     "connect_timeout": "5",
     # A server that vanished without a word is noticed within half a minute.
     "keepalives_idle": "10",
@@ -43,6 +47,14 @@ _PREPARE_SESSION: Final = (
     " set_config('statement_timeout', %(milliseconds)s, false),"
     " set_config('idle_in_transaction_session_timeout', %(milliseconds)s, false)"
 )
+
+_READ_SIGNATURE: Final = "SELECT attempt FROM transaction_ledger WHERE worker = %s"
+_SIGN: Final = (
+    "INSERT INTO transaction_ledger (worker, attempt, signed_at) VALUES (%s, %s, now())"
+    " ON CONFLICT (worker) DO UPDATE SET attempt = excluded.attempt, signed_at = excluded.signed_at"
+)
+_FORGET_SIGNATURES: Final = "DELETE FROM transaction_ledger WHERE signed_at < now() - INTERVAL '1 day'"
+"""Of worker threads that ended long ago; one that still lives misses nothing by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +75,38 @@ class Session:
 
     def __init__(self, cursor: Any) -> None:
         self._cursor = cursor
+        self.has_written = False
 
     def fetch(self, sql: LiteralString, parameters: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
-        """Run one statement and return its rows. Raises `Rejected` for text that no database takes."""
-        self.execute(sql, parameters)
+        """Run a statement and return its rows. Raises `Rejected` for text that no database takes."""
+        self._run(sql, parameters)
         rows: list[tuple[Any, ...]] = self._cursor.fetchall()
         return rows
 
     def execute(self, sql: LiteralString, parameters: Sequence[object] | None = None) -> int:
-        """Run a statement and return how many rows it touched. Raises like `fetch`."""
+        """Run a statement that writes, and return how many rows it touched. Raises like `fetch`.
+
+        A transaction in which this was called is signed.
+        """
+        self.has_written = True
+        self._run(sql, parameters)
+        touched: int = self._cursor.rowcount
+        return touched
+
+    def _run(self, sql: LiteralString, parameters: Sequence[object] | None) -> None:
         try:
             self._cursor.execute(sql, parameters)
         except ValueError as error:  # psycopg2 on NUL characters and lone surrogates
             raise Rejected(f"the database does not take it: {error}") from error
-        touched: int = self._cursor.rowcount
-        return touched
 
 
 Work = Callable[[Session], T]
 """Called afresh for each attempt; does nothing but ask the session."""
-Applied = Callable[[Session, T], bool]
-"""Whether the attempt that had this result is in the database."""
 
 
-def _never(_session: Session, _result: object) -> bool:
-    return False
+def forget_signatures(session: Session) -> None:
+    """Drop the signatures of processes that are long gone."""
+    session.execute(_FORGET_SIGNATURES)
 
 
 def _ignore(_reason: str) -> None:
@@ -102,12 +121,17 @@ class Database:
         dsn: str,
         *,
         threads: int = 4,
+        signs: bool = True,
         policy: RetryPolicy = RetryPolicy(),
         on_retry: Callable[[str], None] = _ignore,
         on_connect: Callable[[], None] = lambda: None,
         connect: Callable[..., Any] = psycopg2.connect,
     ) -> None:
-        """`on_retry` gets the SQLSTATE or `connection`; both hooks are called on worker threads."""
+        """`on_retry` gets the SQLSTATE or `connection`; both hooks are called on worker threads.
+
+        Without `signs`, for a database that has no ledger yet, a transaction may be applied twice.
+        """
+        self._signs = signs
         self._options = _connection_options(dsn)
         self._policy = policy
         self._on_retry = on_retry
@@ -119,23 +143,23 @@ class Database:
         self._lock = threading.Lock()
         self._closing = threading.Event()
 
-    async def run(self, work: Work[T], *, applied: Applied[T] = _never) -> T:
+    async def run(self, work: Work[T]) -> T:
         """Run `work` in a serializable transaction on a worker thread; see `transact`."""
-        return await self._on_a_thread(lambda: self.transact(work, applied=applied))
+        return await self._on_a_thread(lambda: self.transact(work))
 
     async def read(self, work: Work[T]) -> T:
         """Run `work`, a single statement, on a worker thread; see `query`."""
         return await self._on_a_thread(lambda: self.query(work))
 
-    def transact(self, work: Work[T], *, applied: Applied[T] = _never) -> T:
-        """Run `work` in a serializable transaction until it has been committed, and return what it returned.
+    def transact(self, work: Work[T]) -> T:
+        """Run `work` in a serializable transaction until it has been committed, once, and return what it returned.
 
-        When an attempt ends in doubt, the next ones ask `applied` first. Raises `Rejected` for data that the database
-        will not take, `Misconfigured`, and `StoreUnavailable` when the time to insist is up (it may have been committed
-        nevertheless). Anything that `work` raises undoes the transaction and surfaces at once.
+        Raises `Rejected` for data that the database will not take, `Misconfigured`, and `StoreUnavailable` when the time
+        to insist is up (it may have been committed nevertheless). Anything that `work` raises undoes the transaction and
+        surfaces at once.
         """
-        doubtful: list[T] = []
-        return self._insist(lambda: self._attempt(work, applied, doubtful))
+        in_doubt: dict[str, T] = {}
+        return self._insist(lambda: self._attempt(work, in_doubt))
 
     def query(self, work: Work[T]) -> T:
         """Run `work`, a single statement that is its own transaction and may safely run twice. Raises like `transact`."""
@@ -162,7 +186,7 @@ class Database:
 
     def _insist(self, attempt: Callable[[], T]) -> T:
         give_up_at = time.monotonic() + self._policy.give_up_after.total_seconds()
-        retries = 0
+        backoff = Backoff(self._policy.first.total_seconds(), self._policy.longest.total_seconds())
         while True:
             try:
                 return attempt()
@@ -170,27 +194,24 @@ class Database:
                 reason = reason_to_retry(error)
                 if reason is None:
                     raise translated(error) from error
-                pause = self._pause(retries)
+                pause = backoff.next()
                 if time.monotonic() + pause > give_up_at or self._closing.wait(pause):
                     raise StoreUnavailable(f"the database cannot do it now: {explained(error)}") from error
                 self._on_retry(reason)
-                retries += 1
 
-    def _pause(self, retries: int) -> float:
-        first, longest = self._policy.first.total_seconds(), self._policy.longest.total_seconds()
-        return random.uniform(0, min(longest, first * 2 ** min(retries, 30)))  # noqa: S311  # not a secret
-
-    def _attempt(self, work: Work[T], applied: Applied[T], doubtful: list[T]) -> T:
+    def _attempt(self, work: Work[T], in_doubt: dict[str, T]) -> T:
         connection = self._connected()
         connection.autocommit = False
         try:
             with connection.cursor() as cursor:
                 session = Session(cursor)
-                for earlier in doubtful:
-                    if applied(session, earlier):
-                        return earlier
+                if in_doubt and (signature := self._signature(session)) in in_doubt:
+                    return in_doubt[signature]
                 result = work(session)
-            self._commit(connection, result, doubtful)
+                attempt = new_ulid()
+                if session.has_written and self._signs:
+                    session.execute(_SIGN, (self._own.worker, attempt))
+            self._commit(connection, attempt, result, in_doubt)
         except psycopg2.Error as error:
             if spoils_connection(error):
                 connection.close()
@@ -200,12 +221,16 @@ class Database:
         finally:
             self._leave(connection)
 
-    def _commit(self, connection: Any, result: T, doubtful: list[T]) -> None:
+    def _signature(self, session: Session) -> str:
+        rows = session.fetch(_READ_SIGNATURE, (self._own.worker,))
+        return rows[0][0] if rows else ""
+
+    def _commit(self, connection: Any, attempt: str, result: T, in_doubt: dict[str, T]) -> None:
         try:
             connection.commit()
         except psycopg2.Error as error:
-            if leaves_doubt(error):
-                doubtful.append(result)
+            if leaves_doubt(error) and self._signs:
+                in_doubt[attempt] = result
             raise
 
     def _statement(self, work: Work[T]) -> T:
@@ -215,33 +240,32 @@ class Database:
             with connection.cursor() as cursor:
                 return work(Session(cursor))
         except psycopg2.Error as error:
-            if connection.closed or spoils_connection(error):
-                self._forget(connection)
+            if spoils_connection(error):
+                connection.close()
             raise
 
     def _leave(self, connection: Any) -> None:
-        """Undo what was not committed, and keep the connection if it is still good."""
+        """Undo what was not committed. Whatever is wrong with the connection shows at once when it is used again."""
         if not connection.closed and connection.status != STATUS_READY:
-            with contextlib.suppress(
-                psycopg2.Error
-            ):  # whatever is wrong with it shows at once when it is used again
+            with contextlib.suppress(psycopg2.Error):
                 connection.rollback()
-        if connection.closed:
-            self._forget(connection)
 
     def _connected(self) -> Any:
         connection = getattr(self._own, "connection", None)
-        if connection is None:
-            connection = self._new_connection()
-            self._own.connection = connection
+        if connection is not None and not connection.closed:
+            return connection
+        with self._lock:
+            self._open.discard(connection)
+        self._own.connection = connection = self._new_connection()
+        self._own.worker = getattr(self._own, "worker", None) or new_ulid()
         return connection
 
     def _new_connection(self) -> Any:
         connection = self._connect(**self._options)
-        connection.set_session(isolation_level=ISOLATION_LEVEL_SERIALIZABLE)
-        connection.autocommit = True
         milliseconds = str(int(self._policy.statement_timeout.total_seconds() * 1000))
         try:
+            connection.set_session(isolation_level=ISOLATION_LEVEL_SERIALIZABLE)
+            connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute(_PREPARE_SESSION, {"milliseconds": milliseconds})
         except psycopg2.Error:
@@ -252,12 +276,6 @@ class Database:
             self._open.add(connection)
         self._on_connect()
         return connection
-
-    def _forget(self, connection: Any) -> None:
-        connection.close()
-        self._own.connection = None
-        with self._lock:
-            self._open.discard(connection)
 
 
 def _connection_options(dsn: str) -> dict[str, str]:
