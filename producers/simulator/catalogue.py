@@ -151,7 +151,7 @@ _NOTES: Final = (
     "borrowed from the graphics team until the end of the quarter",
     "flashed by hand; ask before updating",
 )
-_NOTED: Final = 0.03
+_NOTED: Final = 0.04
 _WEAK: Final = 0.1
 _HOT: Final = 0.12
 

@@ -20,6 +20,7 @@ from schemas.api import MachineList
 from schemas.description import AttachedDevice, Description
 
 _ROUND_S: Final = 2.0
+_AT_ONCE: Final = 8
 _PAGE: Final = 1000
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
 _SUPPLIED: Final = {"gpu": ["MaliG52"], "cpu": ["arm64", "arm64-64"]}
@@ -53,13 +54,19 @@ class Operator:
         log.info("lab_set_up", machines=machines - len(self._left))
 
     async def _look(self) -> None:
-        async for description in self._machines():
-            machine = self._left.get((description.dimension("id") or [""])[0])
-            if machine is None:
-                continue
-            for path, body in tasks_for(machine, description):
-                await self._put(machine.id, path, body)
-            del self._left[machine.id]
+        found = [
+            (self._left[machine_id], description)
+            async for description in self._machines()
+            for machine_id in description.dimension("id")
+            if machine_id in self._left
+        ]
+        for start in range(0, len(found), _AT_ONCE):
+            await asyncio.gather(*(self._set_up(*each) for each in found[start : start + _AT_ONCE]))
+
+    async def _set_up(self, machine: Machine, found: Description) -> None:
+        for path, body in tasks_for(machine, found):
+            await self._put(machine.id, path, body)
+        del self._left[machine.id]
 
     async def _machines(self) -> AsyncIterator[Description]:
         cursor: str | None = None
