@@ -64,10 +64,11 @@ def access_to(url: str, token_file: Path | None) -> Access:
 def _check_address(url: str) -> None:
     try:
         parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or parts.query or parts.fragment:
+    if not usable or parts.query or parts.fragment or not url.isprintable() or " " in url:
         raise CommandFailed(
             f"{url!r} is no address of a façade: use one such as {DEFAULT_URL}", ExitCode.USAGE
         )

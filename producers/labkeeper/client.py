@@ -194,10 +194,9 @@ class FacadeClient:
         problem = _problem(response, content)
         if problem is None and response.status not in (401, 403, 429, 502, 503, 504):
             raise self._stranger(response.status)
-        told = problem or printable(response.reason or "")
-        advice = _ADVICE.get(response.status, "")
+        told = problem or printable(response.reason or f"status {response.status}")
         code = _CODES.get(response.status, ExitCode.FAILED)
-        raise CommandFailed(f"{told or f'status {response.status}'}{advice}", code)
+        raise CommandFailed(told + _ADVICE.get(response.status, ""), code)
 
     def _parsed(self, status: int, content: bytes) -> Json:
         if not content:
@@ -217,34 +216,42 @@ class FacadeClient:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        url = self._access.url
         try:
             yield
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise CommandFailed(
-                f"cannot trust {url}: {printable(str(error.certificate_error))} "
-                "(SSL_CERT_FILE names further authorities)",
-                ExitCode.UNREACHABLE,
-            ) from error
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise CommandFailed(
-                f"cannot reach {url}: is `labkeeper up` running? (--url or LABKEEPER_URL says where)",
-                ExitCode.UNREACHABLE,
-            ) from error
         except TimeoutError as error:
+            if isinstance(error, aiohttp.ConnectionTimeoutError):
+                raise CommandFailed(_unreachable(self._access.url, error), ExitCode.UNREACHABLE) from error
             raise CommandFailed(
-                f"{url} did not answer within {self._request_seconds:g} s", ExitCode.TIMED_OUT
+                f"{self._access.url} did not answer within {self._request_seconds:g} s", ExitCode.TIMED_OUT
+            ) from error
+        except aiohttp.ClientResponseError as error:
+            raise CommandFailed(
+                f"what answers at {self._access.url} does not speak HTTP: check --url"
             ) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise CommandFailed(
-                f"the connection to {url} broke ({printable(str(error)) or type(error).__name__}): try again",
-                ExitCode.UNREACHABLE,
-            ) from error
+            raise CommandFailed(_unreachable(self._access.url, error), ExitCode.UNREACHABLE) from error
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    """What to do about a connection that was not made, or broke."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            reason = printable(str(error.certificate_error))
+            return f"cannot trust {url}: {reason} (SSL_CERT_FILE names further authorities)"
+        case aiohttp.ClientConnectorSSLError():
+            return f"cannot reach {url}: what listens there does not speak TLS; try http:// in --url"
+        case aiohttp.ClientConnectorDNSError():
+            return f"cannot reach {url}: no host has this name; check --url"
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return f"cannot reach {url}: is `labkeeper up` running? (--url or LABKEEPER_URL says where)"
+        case _:
+            return (
+                f"the connection to {url} broke ({printable(str(error)) or type(error).__name__}): try again"
+            )
 
 
 _ADVICE: Final = {
     401: ": give an API token (--token-file, or LABKEEPER_TOKEN)",
-    403: ": your token's role does not allow it",
     503: ": try again in a moment",
 }
 
@@ -284,7 +291,7 @@ def _problem(response: aiohttp.ClientResponse, content: bytes) -> str | None:
     fields = [
         f"{item.get('field')}: {item.get('message')}"
         for item in (errors if isinstance(errors, list) else ())
-        if isinstance(item, dict)
+        if isinstance(item, dict) and str(item.get("message")) not in told
     ]
     return printable("; ".join([told.rstrip("."), *fields]).removeprefix("; "))
 

@@ -41,6 +41,8 @@ class News:
     """As it is now; as it was last known when it is deleted."""
     document: dict[str, Any]
     """The same as the façade sent it."""
+    before: Description | None = None
+    """As it was known before."""
     differences: tuple[Difference, ...] = ()
 
 
@@ -105,7 +107,7 @@ class FleetView:
             return News(kind, machine_id, machine, document)
         found = differences(before.machine, machine)
         kind = NewsKind.CHANGED if found else NewsKind.HEARTBEAT
-        return News(kind, machine_id, machine, document, found)
+        return News(kind, machine_id, machine, document, before.machine, found)
 
     def _deleted(self, machine_id: str) -> Iterator[News]:
         gone = self._known.pop(machine_id, None)

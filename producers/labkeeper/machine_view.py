@@ -14,7 +14,7 @@ from pipeline.command import CommandFailed
 from pipeline.store.protocol import Health
 from producers.labkeeper.output import Cell, Column, Fit
 from producers.labkeeper.text import ago, printable, rough_duration, short_duration
-from schemas.changes import HistoryEntry
+from schemas.changes import ChangeKind, HistoryEntry
 from schemas.description import Annotation, AttachedDevice, Description, PowerCycleState
 from schemas.event import BAD_BATTERY_LEVEL
 from schemas.wire import ZERO_TIME, explain, format_time
@@ -130,13 +130,20 @@ def row_of(machine: Description, now: datetime) -> Sequence[str | Cell]:
 
 def history_row(entry: HistoryEntry) -> Sequence[str]:
     """An entry in the table of `HISTORY_COLUMNS`."""
-    change = f"{entry.before or _NOTHING} → {entry.after or _NOTHING}"
+    change = f"{in_words(entry.kind, entry.before)} → {in_words(entry.kind, entry.after)}"
     return (
         moment(entry.at),
         entry.kind.value,
         short_user(entry.who),
-        f"{change} ({entry.why})" if entry.why else change,
+        change if entry.why in change else f"{change} ({entry.why})",
     )
+
+
+def in_words(kind: ChangeKind, value: str) -> str:
+    """An old or new value of a history entry."""
+    if value and kind is ChangeKind.MODE:
+        return f"maintenance: {_maintenance(value)}"
+    return value or _NOTHING
 
 
 def short_user(user: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,9 +20,10 @@ from producers.labkeeper.client import MACHINES, FacadeClient, StreamBroken
 from producers.labkeeper.event_stream import EventStream, ServerSentEvent
 from producers.labkeeper.fleet_view import FleetView, News, NewsKind
 from producers.labkeeper.machine_ids import machine_ids
-from producers.labkeeper.machine_view import State, state_of
+from producers.labkeeper.machine_view import State, in_words, state_of
 from producers.labkeeper.output import Form, output_option, tell, write_json, write_lines
 from producers.labkeeper.text import count_of, printable
+from schemas.changes import ChangeKind
 from schemas.wire import format_time
 
 _FIRST_PAUSE: Final = 0.5
@@ -30,6 +31,14 @@ _LONGEST_PAUSE: Final = 10.0
 """Seconds between two attempts to connect again."""
 
 _INTERRUPTED: Final = 130
+
+_TOLD_BY_STATE: Final = (
+    ChangeKind.MODE,
+    ChangeKind.QUARANTINE,
+    ChangeKind.RECOVERY,
+    ChangeKind.DOWN,
+    ChangeKind.TASK,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +87,7 @@ def command(
 ) -> None:
     """Follow machines as they change, a line for each change; all machines, or those named.
 
-    Lost connections are taken up again where they broke off. Ctrl-C ends it.
+    Lost connections are taken up again where they broke off. Ctrl-C ends it. Times are UTC.
     With -o json each line is a JSON object: at, kind, id, changes, machine.
 
     \b
@@ -163,12 +172,11 @@ async def _events(facade: FacadeClient, path: str) -> AsyncGenerator[ServerSentE
 
 
 def _as_line(news: News, now: datetime) -> None:
-    state = state_of(news.machine, now)
-    write_lines([Text.assemble(f"{now:%H:%M:%S}  ", (news.machine_id, "bold"), "  ", *_said(news, state))])
+    write_lines([Text.assemble(f"{now:%H:%M:%S}Z  ", (news.machine_id, "bold"), "  ", *_said(news, now))])
 
 
-def _said(news: News, state: State) -> Sequence[str | tuple[str, str]]:
-    word = (printable(str(state)), state.style)
+def _said(news: News, now: datetime) -> Sequence[str | tuple[str, str]]:
+    word = _word(state_of(news.machine, now))
     match news.kind:
         case NewsKind.DELETED:
             return ["deleted"]
@@ -179,14 +187,26 @@ def _said(news: News, state: State) -> Sequence[str | tuple[str, str]]:
         case NewsKind.PRESENT:
             return [word]
         case NewsKind.CHANGED:
-            return [
-                word,
-                *(f"  [{_difference(item.kind, item.before, item.after)}]" for item in news.differences),
-            ]
+            return [*_formerly(news, now, word), word, *_further(news)]
 
 
-def _difference(kind: str, before: str, after: str) -> str:
-    return printable(f"{kind}: {before or '-'} → {after or '-'}")
+def _formerly(news: News, now: datetime, word: tuple[str, str]) -> list[str | tuple[str, str]]:
+    """The state before, when it was another one."""
+    before = None if news.before is None else _word(state_of(news.before, now))
+    return [] if before is None or before == word else [before, " → "]
+
+
+def _word(state: State) -> tuple[str, str]:
+    return printable(str(state)), state.style
+
+
+def _further(news: News) -> Iterator[str]:
+    """What the state does not tell."""
+    for item in news.differences:
+        if item.kind not in _TOLD_BY_STATE:
+            yield printable(
+                f"  [{item.kind}: {in_words(item.kind, item.before)} → {in_words(item.kind, item.after)}]"
+            )
 
 
 def _as_json(news: News, now: datetime) -> None:

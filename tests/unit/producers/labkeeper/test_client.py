@@ -61,6 +61,14 @@ async def test_each_refused_field_is_named(facade: FacadeDouble) -> None:
     assert (await _show(facade)).err == "labkeeper: The body is wrong; reason: too long; x: unknown\n"
 
 
+async def test_a_field_that_the_sentence_names_is_not_named_again(facade: FacadeDouble) -> None:
+    facade.refusal = lambda: problem(
+        422, "reason: too long", errors=[{"field": "reason", "message": "too long"}]
+    )
+
+    assert (await _show(facade)).err == "labkeeper: reason: too long\n"
+
+
 async def test_a_problem_cannot_steer_the_terminal(facade: FacadeDouble) -> None:
     facade.refusal = lambda: problem(409, "\x1b]0;owned\x07")
 
@@ -152,8 +160,41 @@ async def test_a_connection_that_breaks_is_told_without_a_traceback() -> None:
     assert "Traceback" not in result.err
 
 
+async def test_a_facade_without_tls_is_not_spoken_to_in_tls(facade: FacadeDouble) -> None:
+    url = facade.url.replace("http:", "https:")
+    result = await labkeeper_beside("machines", "list", "--url", url)
+
+    assert result.code == 7
+    assert "does not speak TLS; try http://" in result.err
+
+
+async def test_a_server_that_speaks_something_else_is_recognised() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.9\r\n")
+        await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        result = await labkeeper_beside("machines", "list", "--url", f"http://127.0.0.1:{port}")
+
+    assert result.code == 1
+    assert "does not speak HTTP: check --url" in result.err
+    assert len(result.err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
-    "url", ["localhost:8000", "ftp://lab", "http://", "http://[::1", "http://lab:99999", "http://lab/?a=b"]
+    "url",
+    [
+        "localhost:8000",
+        "ftp://lab",
+        "http://",
+        "http://[::1",
+        "http://lab:99999",
+        "http://lab/?a=b",
+        "http://la b",
+    ],
 )
 def test_an_address_that_is_none_is_a_usage_error(url: str) -> None:
     result = labkeeper("machines", "list", "--url", url)

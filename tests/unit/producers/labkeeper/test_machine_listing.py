@@ -202,7 +202,7 @@ def _entry(number: int) -> dict[str, object]:
         kind=ChangeKind.MODE,
         who="ada@example.org",
         before="",
-        after="in maintenance",
+        after="ada@example.org 2026-01-31T09:30:00Z new fan",
         why="new fan",
     ).model_dump(mode="json")
 
@@ -220,7 +220,7 @@ async def test_history_comes_newest_first_over_all_pages(facade: FacadeDouble) -
 
     assert table.lines[0].split() == ["WHEN", "WHAT", "WHO", "CHANGE"]
     assert table.lines[1].split("  ") == [
-        *("2026-01-31T09:30:00Z", "mode", "ada", "- → in maintenance (new fan)"),
+        *("2026-01-31T09:30:00Z", "mode", "ada", "- → maintenance: new fan (ada)"),
     ]
     assert three.json == facade.history[:3]
     assert everything.lines == [entry["id"] for entry in facade.history]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from schemas.description import Annotation
 from tests.unit.producers.labkeeper.command_line import Result, labkeeper_beside
 from tests.unit.producers.labkeeper.facade_double import FacadeDouble, problem, sse
 from tests.unit.producers.labkeeper.fleet import T0, machine
@@ -42,12 +43,21 @@ async def test_each_change_is_a_line_and_heartbeats_are_none(facade: FacadeDoubl
 
     assert result.code == 0
     assert _without_time(result) == [
-        "a  recovering: Too hot.  [recovery: - → Too hot.]",
+        "a  available → recovering: Too hot.",
         "b  deleted",
         "c  is new, available",
     ]
     assert result.err == "Watching 2 machines.\n"
     assert facade.asked[0].path == "/api/v1/machines/watch"
+
+
+async def test_what_the_state_does_not_tell_stands_beside_it(facade: FacadeDouble) -> None:
+    told = machine("a", version=2, attached_device="adb", note=Annotation(message="smells\x1b[m"))
+    facade.streams = [[RESET, A1, SYNCED, sse("machine", told, id=5)]]
+
+    result = await _watch(facade, "-n", "1")
+
+    assert _without_time(result) == ["a  available  [device: nodevice → adb]  [note: - → smells\\x1b[m]"]
 
 
 async def test_heartbeats_and_the_state_at_the_start_are_shown_on_request(facade: FacadeDouble) -> None:
