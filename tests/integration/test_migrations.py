@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+
+from pipeline.errors import Misconfigured
+from pipeline.store.migrations import Migration, Phase, migrate, our_migrations, status
+from pipeline.store.schema import expected_schema, live_schema, schema_differences
+
+pytestmark = pytest.mark.integration
+
+FIRST = Migration(
+    "0001_pre_first", is_post=False, sql="CREATE TABLE IF NOT EXISTS first (id TEXT PRIMARY KEY)"
+)
+SECOND = Migration(
+    "0002_post_second", is_post=True, sql="CREATE TABLE IF NOT EXISTS second (id TEXT PRIMARY KEY)"
+)
+THIRD = Migration(
+    "0003_pre_third", is_post=False, sql="CREATE TABLE IF NOT EXISTS third (id TEXT PRIMARY KEY)"
+)
+
+
+@contextlib.contextmanager
+def administrator(url: str) -> Iterator[Any]:
+    with contextlib.closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            yield cursor
+
+
+def test_an_empty_database_gets_the_expected_schema(database_url: str) -> None:
+    """A change of the schema goes into `expected_schema.json` as well, for people to review."""
+    applied = migrate(database_url)
+
+    assert list(applied) == [each.name for each in our_migrations()]
+    assert live_schema(database_url) == expected_schema()
+
+
+def test_the_second_time_there_is_nothing_to_do(database_url: str) -> None:
+    migrate(database_url)
+
+    assert list(migrate(database_url)) == []
+    assert all(each.applied_at is not None and not each.problem for each in status(database_url))
+
+
+def test_status_asks_and_changes_nothing(database_url: str) -> None:
+    pending = status(database_url)
+
+    assert [each.name for each in pending] == [each.name for each in our_migrations()]
+    assert all(each.applied_at is None for each in pending)
+    assert live_schema(database_url) == {}
+
+
+def test_every_statement_may_run_twice(database_url: str) -> None:
+    """CockroachDB does not undo statements that change the schema; the next try repeats them."""
+    migrate(database_url)
+
+    with administrator(database_url) as cursor:
+        for migration in our_migrations():
+            cursor.execute(migration.sql)
+
+
+def test_processes_that_migrate_at_the_same_time_apply_everything_once(database_url: str) -> None:
+    program = (
+        "import sys; from pipeline.store.migrations import migrate\n"
+        "sys.stdin.readline(); print(len(migrate(sys.argv[1])))"
+    )
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", program, database_url],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for _ in range(3)
+        ]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        answers = [process.communicate(timeout=60) for process in processes]
+
+    assert [errors for _, errors in answers] == [""] * 3
+    assert sum(int(applied) for applied, _ in answers) == len(our_migrations())
+    assert live_schema(database_url) == expected_schema()
+
+
+def test_a_migration_that_fails_leaves_nothing_and_can_be_mended(database_url: str) -> None:
+    broken = Migration(SECOND.name, is_post=True, sql=SECOND.sql + "; SELECT 1 / 0")
+
+    with pytest.raises(Exception, match="division by zero"):
+        migrate(database_url, migrations=[FIRST, broken])
+
+    assert [each.applied_at is None for each in status(database_url, migrations=[FIRST, SECOND])] == [
+        False,
+        True,
+    ]
+    assert "second" not in live_schema(database_url)
+    assert list(migrate(database_url, migrations=[FIRST, SECOND])) == [SECOND.name]
+
+
+def test_a_migration_that_changed_after_it_was_applied_is_refused(database_url: str) -> None:
+    migrate(database_url, migrations=[FIRST])
+    changed = Migration(FIRST.name, is_post=False, sql=FIRST.sql + " ")
+
+    with pytest.raises(Misconfigured, match="0001_pre_first is not the one that was applied"):
+        migrate(database_url, migrations=[changed, SECOND])
+
+    (told, _) = status(database_url, migrations=[changed, SECOND])
+    assert "has changed since" in told.problem
+
+
+def test_a_database_newer_than_the_program_is_refused(database_url: str) -> None:
+    migrate(database_url, migrations=[FIRST, SECOND])
+
+    with pytest.raises(Misconfigured, match="newer than this program: it has the migration 0002_post_second"):
+        migrate(database_url, migrations=[FIRST])
+
+    told = {each.name: each.problem for each in status(database_url, migrations=[FIRST])}
+    assert told[FIRST.name] == ""
+    assert "older than the database" in told[SECOND.name]
+
+
+def test_the_pre_phase_leaves_post_migrations_for_later(database_url: str) -> None:
+    assert list(migrate(database_url, phase=Phase.PRE, migrations=[FIRST, SECOND])) == [FIRST.name]
+    assert list(migrate(database_url, phase=Phase.PRE, migrations=[FIRST, SECOND])) == []
+    assert list(migrate(database_url, migrations=[FIRST, SECOND])) == [SECOND.name]
+
+
+def test_the_pre_phase_does_not_jump_over_a_post_migration(database_url: str) -> None:
+    with pytest.raises(Misconfigured, match="0003_pre_third needs 0002_post_second"):
+        migrate(database_url, phase=Phase.PRE, migrations=[FIRST, SECOND, THIRD])
+
+    assert [each.applied_at for each in status(database_url, migrations=[FIRST])] == [None]
+    assert len(migrate(database_url, migrations=[FIRST, SECOND, THIRD])) == 3
+
+
+def test_a_table_altered_by_hand_is_noticed(database_url: str) -> None:
+    migrate(database_url)
+    assert schema_differences(expected_schema(), live_schema(database_url)) == []
+
+    with administrator(database_url) as cursor:
+        cursor.execute("CREATE TABLE somebody_elses (x TEXT)")
+        cursor.execute("ALTER TABLE leases ADD COLUMN colour TEXT")
+        cursor.execute("ALTER TABLE outbox ALTER COLUMN topic DROP NOT NULL")
+        cursor.execute("DROP INDEX machine_history_at")
+
+    assert [
+        each.split(":")[0] for each in schema_differences(expected_schema(), live_schema(database_url))
+    ] == [
+        "leases, column colour",
+        "machine_history, index machine_history_at",
+        "outbox, column topic",
+    ]
