@@ -3,7 +3,7 @@
 
 DATA ?= .labkeeper
 PORT ?= 8000
-PYTHON := .venv/bin/python
+PY := .venv/bin/python
 
 .PHONY: run test check unit bench screenshot contracts lock clean
 
@@ -13,32 +13,32 @@ run:
 
 test:
 	@sh infra/bootstrap.sh test
-	@$(PYTHON) -m pytest
+	@$(PY) -m pytest
 
 check:
 	@sh infra/bootstrap.sh test
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
-	$(PYTHON) -m pytest tests/unit -q
+	$(PY) -m pytest tests/unit -q
 
 bench:
 	@sh infra/bootstrap.sh test
-	@$(PYTHON) -m tests.bench
+	@$(PY) -m tests.bench
 
 screenshot:
 	@sh infra/bootstrap.sh test
-	@LABKEEPER_SCREENSHOT=docs/screenshot.png $(PYTHON) -m pytest tests/e2e/test_page.py -q
+	@LABKEEPER_SCREENSHOT=docs/screenshot.png $(PY) -m pytest tests/e2e/test_page.py -q
 
 contracts:
 	@sh infra/bootstrap.sh run
 	@.venv/bin/labkeeper schemas write docs/contracts
 
 lock:
-	$(PYTHON) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
+	$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
 	  --extra build pyproject.toml -o requirements/run.txt
-	$(PYTHON) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
+	$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
 	  --extra build --extra test -c requirements/run.txt pyproject.toml -o requirements/test.txt
 
 clean:

@@ -31,8 +31,12 @@ class Lab:
         self.watchdog = Watchdog(self.store, self.clock, SETTINGS)
 
     async def report(self, machine: str) -> None:
-        event = Event.model_validate({"type": "raw_state", "standalone": {"cores": 4}, "host": {"name": machine}})
-        await self.store.update_many({machine: [partial(_apply, event, self.clock.now())]}, now=self.clock.now())
+        event = Event.model_validate(
+            {"type": "raw_state", "standalone": {"cores": 4}, "host": {"name": machine}}
+        )
+        await self.store.update_many(
+            {machine: [partial(_apply, event, self.clock.now())]}, now=self.clock.now()
+        )
 
     async def pass_time(self, seconds: int, *, writing: bool = True) -> None:
         for _ in range(seconds):
@@ -76,7 +80,11 @@ async def test_a_mark_is_made_once_and_told_in_history_and_as_a_change(lab: Lab)
 
     assert await lab.watchdog.look() == []
     newest = (await lab.store.history("m"))[0]
-    assert (newest.kind, newest.who, newest.after) == (ChangeKind.DOWN, "labkeeper", "silent since 2026-01-02T12:00:00Z")
+    assert (newest.kind, newest.who, newest.after) == (
+        ChangeKind.DOWN,
+        "labkeeper",
+        "silent since 2026-01-02T12:00:00Z",
+    )
     (row,) = await lab.store.take(limit=10)
     change = MachineChange.model_validate_json(row.message.value)
     assert change.description == await lab.store.get("m")
@@ -116,7 +124,9 @@ async def test_a_writer_that_is_behind_makes_nobody_silent(lab: Lab) -> None:
     assert await lab.watchdog.look() == []
 
 
-async def test_a_machine_that_speaks_while_we_look_is_not_marked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_machine_that_speaks_while_we_look_is_not_marked(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await lab.pass_time(91)
     update = lab.store.update
 
@@ -152,7 +162,9 @@ async def test_only_one_watchdog_works_and_another_takes_over_when_it_stops(lab:
     assert await lab.store.acquire("watchdog", "another", seconds=1)
 
 
-async def test_a_database_that_is_away_does_not_end_the_watchdog(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_that_is_away_does_not_end_the_watchdog(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await lab.pass_time(91)
     progress, failures = lab.store.progress, [2]
 
