@@ -7,9 +7,11 @@ PY := .venv/bin/python
 
 .PHONY: run test check unit bench screenshot contracts lock clean
 
+# On a terminal Labkeeper gets a process group of its own, so that Ctrl-C is for it alone and make sees it end well.
 run:
 	@sh infra/bootstrap.sh run
-	@.venv/bin/labkeeper up --data "$(DATA)" --port "$(PORT)" $(if $(DEMO),--demo "$(DEMO)")
+	@set -- .venv/bin/labkeeper up --data "$(DATA)" --port "$(PORT)" $(if $(DEMO),--demo "$(DEMO)"); \
+	if [ -t 0 ]; then set -m; "$$@"; else exec "$$@"; fi
 
 test:
 	@sh infra/bootstrap.sh test
