@@ -1,4 +1,7 @@
-"""What the Swarming bot on this host asks: paths, methods and bodies are those its `bot_config.py` calls."""
+"""What the Swarming bot on this host asks: paths, methods and bodies are those its `bot_config.py` calls.
+
+Unlike the original it listens on loopback only: whoever may call it may reboot the device.
+"""
 
 from __future__ import annotations
 

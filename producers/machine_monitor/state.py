@@ -43,11 +43,12 @@ class StateFolder:
             os.close(handle)
 
     def _lock(self, handle: int) -> None:
-        if sys.platform == "win32":
-            return  # a service manager runs one; nothing else keeps two apart there
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Misconfigured(
-                f"another monitor is using the state folder {self.folder}: stop it, or choose another --state-dir"
-            ) from error
+        """Nothing on Windows: there a service manager starts one monitor, and nobody a second."""
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Misconfigured(
+                    f"another monitor is using the state folder {self.folder}: "
+                    "stop it, or choose another --state-dir"
+                ) from error

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from pipeline.broker.memory import MemoryBroker
 from pipeline.clock import ManualClock, SystemClock
 from pipeline.errors import Misconfigured, Retryable
 from producers.machine_monitor import delivery, description_watch
@@ -18,6 +19,7 @@ from producers.machine_monitor.service import interrogate_once, run_monitor, sen
 from producers.machine_monitor.settings import MonitorSettings, ProbeSettings
 from schemas.description import Description
 from schemas.event import Event
+from schemas.topics import MACHINE_EVENTS
 from tests.integration.machine_monitor.facade_double import FacadeDouble
 from tests.integration.machine_monitor.tools import Toolbox
 
@@ -335,3 +337,27 @@ async def test_without_a_facade_an_earlier_belief_counts(
         replace(settings, url=None), clock=SystemClock(), environment=tools.environment
     )
     assert event.device_kind == "android"
+
+
+async def test_with_a_broker_events_go_to_the_topic_and_the_facade_only_tells(
+    facade: FacadeDouble, settings: MonitorSettings, tools: Toolbox
+) -> None:
+    facade.description = PHONE
+    broker = MemoryBroker()
+    await send_once(
+        settings, clock=SystemClock(), open_broker=lambda: nullcontext(broker), environment=tools.environment
+    )
+    (message,) = await broker.fetch(MACHINE_EVENTS)
+    await broker.close()
+    assert message.key == "machine-1"
+    assert Event.model_validate_json(message.value).device_kind == "android"
+    assert facade.events == []
+
+
+async def test_without_facade_and_broker_there_is_nothing_to_do(
+    settings: MonitorSettings, tools: Toolbox
+) -> None:
+    with pytest.raises(Misconfigured, match="say where events shall go"):
+        await run_monitor(
+            replace(settings, url=None), asyncio.Event(), clock=SystemClock(), environment=tools.environment
+        )
