@@ -1,0 +1,226 @@
+"""What only the SQL store promises: how little it writes, how it finds, and that what it remembers is never wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg2
+import pytest
+
+from pipeline.processor.operators import toggle_mode
+from pipeline.processor.pools import Pools
+from pipeline.store import queries
+from pipeline.store.listing import listing
+from pipeline.store.migrations import migrate
+from pipeline.store.protocol import Query
+from pipeline.store.sql import SqlStore
+from schemas.description import Description
+
+pytestmark = pytest.mark.integration
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+POOLS = Pools([("Skia", "^skia-")])
+FLEET = [f"skia-{number:05d}" for number in range(2000)]
+
+
+@pytest.fixture
+def url(database_url: str) -> str:
+    migrate(database_url)
+    return database_url
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[SqlStore]:
+    opened = SqlStore(url, pools=POOLS)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def cursor(url: str) -> Iterator[Any]:
+    with contextlib.closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as opened:
+            yield opened
+
+
+def one(cursor: Any, sql: str, parameters: object = None) -> Any:
+    cursor.execute(sql, parameters)
+    return cursor.fetchone()[0]
+
+
+def first_event(before: Description) -> Description:
+    dimensions = {
+        "os": ["Android"],
+        "device_os": ["Q", "QQ2A.200305.002", "QQ2A.200305.002_6254899"],
+        "device_type": ["sargo" if before.dimension("id")[0] < "skia-00500" else "walleye"],
+        "android_devices": ["1"],
+    }
+    return before.model_copy(update={"dimensions": {**(before.dimensions or {}), **dimensions}})
+
+
+def heartbeat(number: int) -> Any:
+    def change(before: Description) -> Description:
+        return before.model_copy(
+            update={
+                "last_updated": NOW + timedelta(seconds=number),
+                "battery": number % 100,
+                "device_uptime_s": number * 30,
+                "temperature": {"dumpsys_battery": 20 + number / 10, "cpu": 41.5},
+                "running_swarming_task": number % 2 == 0,
+                "launched_swarming": number % 3 == 0,
+                "monitor_start": NOW,
+                "monitor_sequence": number,
+                "dimensions": dict(before.dimensions or {}),
+            }
+        )
+
+    return change
+
+
+async def create_fleet(store: SqlStore) -> None:
+    for start in range(0, len(FLEET), 500):
+        await store.update_many({each: [first_event] for each in FLEET[start : start + 500]}, now=NOW)
+
+
+def pending_in_inverted_index(cursor: Any) -> int:
+    """Pages of entries that wait to be merged into the index: none, if nothing was added since the last call."""
+    pages: int = one(cursor, "SELECT gin_clean_pending_list('descriptions_dimensions')")
+    return pages
+
+
+async def test_a_heartbeat_leaves_every_index_alone(store: SqlStore, url: str, cursor: Any) -> None:
+    """All fields that a heartbeat can change are changed, for every machine, ten times over."""
+    await create_fleet(store)
+    await beat(
+        store, rounds=range(3)
+    )  # rows grow by their first temperatures, and some move to a roomier page, once
+    await store.close()
+    cursor.execute("VACUUM descriptions")
+    pending_in_inverted_index(cursor)
+    sizes = "SELECT sum(pg_relation_size(indexrelid)) FROM pg_index WHERE indrelid = 'descriptions'::regclass"
+    size_before = one(cursor, sizes)
+    updates_before, heap_only_before = await updates_counted(cursor, at_least=3 * len(FLEET))
+
+    beating = SqlStore(url, pools=POOLS)
+    await beat(beating, rounds=range(3, 13))
+    await beating.close()  # its connections report their statistics when they end
+
+    updates, heap_only = await updates_counted(cursor, at_least=updates_before + 10 * len(FLEET))
+    assert updates - updates_before == 10 * len(FLEET)
+    assert heap_only - heap_only_before == 10 * len(FLEET)
+    assert pending_in_inverted_index(cursor) == 0
+    assert one(cursor, sizes) == size_before
+
+
+async def beat(store: SqlStore, *, rounds: range) -> None:
+    shuffled = random.Random(1)
+    for number in rounds:
+        for start in range(0, len(FLEET), 500):
+            batch = FLEET[start : start + 500]
+            shuffled.shuffle(batch)
+            await store.update_many({each: [heartbeat(number)] for each in batch}, now=NOW)
+
+
+async def updates_counted(cursor: Any, *, at_least: int) -> tuple[int, int]:
+    """Updates of machines so far, and those among them that touched no index."""
+    async with asyncio.timeout(20):
+        while True:
+            cursor.execute(
+                "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'descriptions'"
+            )
+            updates, heap_only = cursor.fetchone()
+            if updates >= at_least:
+                return updates, heap_only
+            await asyncio.sleep(0.01)
+
+
+async def test_another_dimension_does_reach_the_inverted_index(store: SqlStore, cursor: Any) -> None:
+    """The counter-proof: the measurement above would notice."""
+    await store.update_many({"skia-1": [first_event]}, now=NOW)
+    pending_in_inverted_index(cursor)
+
+    await store.update_many({"skia-1": [heartbeat(1)]}, now=NOW)
+    assert pending_in_inverted_index(cursor) == 0
+
+    def other(before: Description) -> Description:
+        return before.model_copy(update={"dimensions": {"gpu": ["Adreno"]}})
+
+    await store.update_many({"skia-1": [other]}, now=NOW)
+    assert pending_in_inverted_index(cursor) > 0
+
+
+async def test_machines_are_found_through_the_indexes(store: SqlStore, cursor: Any) -> None:
+    """By id, by dimension, by power cycle: what the façade asks for does not read the whole table."""
+    await create_fleet(store)
+    cursor.execute("VACUUM ANALYZE descriptions")  # as the server does by itself from time to time
+    by_dimension = listing(Query(dimensions={"device_type": "sargo", "os": "Android"}), limit=20, cursor=None)
+    rare = listing(Query(dimensions={"id": "skia-01234"}), limit=20, cursor=None)
+    plans = {
+        queries.READ_MACHINE: (("skia-00001",), "descriptions_pkey"),
+        queries.POWER_CYCLES: ((), "descriptions_power_cycle"),
+        queries.FREE_MACHINES: (('{"pool": ["Skia"], "task_type": ["sktask"]}',), "descriptions_dimensions"),
+        rare.sql: (rare.parameters, "descriptions_dimensions"),
+        by_dimension.sql: (by_dimension.parameters, "descriptions_"),
+        queries.READ_HISTORY: (("skia-00001", None, None, 10), "machine_history_pkey"),
+    }
+
+    for sql, (parameters, index) in plans.items():
+        cursor.execute("EXPLAIN " + sql, parameters)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+        assert index in plan, plan
+        assert "Seq Scan" not in plan, plan
+
+
+async def test_what_a_store_remembers_is_checked_against_the_row(store: SqlStore, url: str) -> None:
+    """Another process changed, deleted and made machines anew meanwhile."""
+    other = SqlStore(url, pools=POOLS)
+    try:
+        ids = ["skia-changed", "skia-deleted", "skia-reborn", "skia-same"]
+        await store.update_many({each: [heartbeat(1)] for each in ids}, now=NOW)
+        await other.update("skia-changed", lambda before: toggle_mode(before, user="jo", now=NOW), now=NOW)
+        await other.delete("skia-deleted", now=NOW, who="jo")
+        await other.delete("skia-reborn", now=NOW, who="jo")
+        for number in range(3):
+            await other.update_many({"skia-reborn": [heartbeat(number)]}, now=NOW)
+
+        updates = await store.update_many({each: [heartbeat(7)] for each in ids}, now=NOW)
+
+        for updated in updates:
+            assert updated.after == await other.get(updated.machine_id)
+        changed, deleted, reborn, same = (each.after for each in updates)
+        assert changed.in_maintenance
+        assert changed.row_version == 3
+        assert (deleted.row_version, reborn.row_version, same.row_version) == (3, 6, 2)
+    finally:
+        await other.close()
+
+
+@pytest.mark.parametrize("remembered_rows", [0, 1, 3])
+async def test_a_small_memory_changes_nothing_but_the_speed(url: str, remembered_rows: int) -> None:
+    ids = [f"m{number}" for number in range(10)]
+    store = SqlStore(url, remembered_rows=remembered_rows)
+    for number in range(5):
+        await store.update_many({each: [heartbeat(number)] for each in ids}, now=NOW)
+        assert [each.monitor_sequence for each in (await store.list()).machines] == [number] * 10
+    await store.close()
+
+
+async def test_a_lost_connection_makes_the_store_forget(store: SqlStore, cursor: Any) -> None:
+    """Behind the new connection there may be an older copy of the database, with other rows of the same version."""
+    await store.update_many({"skia-1": [heartbeat(1)]}, now=NOW)
+    await store.update_many({"skia-1": [heartbeat(2)]}, now=NOW)
+    cursor.execute(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'labkeeper'"
+    )
+    cursor.execute("UPDATE descriptions SET recovering = 'Too hot.'")
+
+    (updated,) = await store.update_many({"skia-1": [heartbeat(3)]}, now=NOW)
+
+    assert updated.after.recovering == "Too hot."
