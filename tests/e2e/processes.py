@@ -54,13 +54,14 @@ class Lab:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Prepare the database, start all services, and stop them in the end."""
+        """Prepare the database, start all services, and stop them in the end. Fails the test if one ended before."""
         self.labkeeper("db", "migrate")
         try:
             for module in self._options:
                 self.start(module)
             self.wait_until_ready()
             yield
+            self._check_alive()
         finally:
             for module in reversed(list(self._processes)):
                 self.stop(module)
@@ -148,8 +149,7 @@ class Lab:
         return http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
 
     def _status_of(self, path: str) -> int:
-        for module, process in self._processes.items():
-            assert process.poll() is None, f"{module} has ended\n{self._tell()}"
+        self._check_alive()
         connection = self._connect()
         try:
             connection.request("GET", path)
@@ -158,6 +158,10 @@ class Lab:
             return 0
         finally:
             connection.close()
+
+    def _check_alive(self) -> None:
+        for module, process in self._processes.items():
+            assert process.poll() is None, f"{module} has ended\n{self._tell()}"
 
     def _tell(self) -> str:
         logs = sorted(self._logs.glob("*.log"))

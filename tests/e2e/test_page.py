@@ -111,7 +111,7 @@ def test_a_machine_appears_goes_missing_and_comes_back_without_a_reload(
     expect(cell(live, "rack1-phone-01", "state")).to_have_text("available", timeout=SOON)
 
     silent = f"{IMPATIENT_PREFIX}phone"
-    lab.report(android(silent, "oriole"))
+    lab.report_all([android(silent, "oriole"), standalone(f"{IMPATIENT_PREFIX}host")])
     expect(cell(live, silent, "state")).to_have_text("available", timeout=SOON)
     expect(cell(live, silent, "state")).to_contain_text("downsilent for", timeout=SILENCE)
     lab.report(android(silent, "oriole"))
@@ -120,15 +120,18 @@ def test_a_machine_appears_goes_missing_and_comes_back_without_a_reload(
     expect(row(live, silent)).to_have_count(0, timeout=SOON)
 
     furnish(lab)
+    expect(live.locator(".count")).to_have_text("41 machines", timeout=SOON)
     take_screenshot(lab, live, tmp_path)
     assert live.evaluate("globalThis.openedOnce") is True
 
 
 def take_screenshot(lab: Lab, page: Page, tmp_path: Path) -> None:
-    put(lab, "rack4-phone-02", "maintenance", {"reason": "waiting for a new USB hub"})
-    put(lab, "rack4-phone-06", "note", {"message": "screen cracked, not for graphics tests"})
+    for place in range(1, 9):
+        put(lab, f"rack1-phone-{place:02d}", "attached-device", {"attached_device": "adb"})
+    put(lab, "rack1-phone-05", "maintenance", {"reason": "waiting for a new USB hub"})
+    put(lab, "rack1-phone-08", "note", {"message": "screen cracked, not for graphics tests"})
     put(lab, "rack2-host", "note", {"message": "kernel bisect until Friday, ask before reboot"})
-    expect(cell(page, "rack4-phone-02", "state")).to_contain_text("maintenance", timeout=SOON)
+    expect(cell(page, "rack1-phone-05", "state")).to_contain_text("maintenance", timeout=SOON)
     expect(cell(page, "rack3-host", "state")).to_contain_text("quarantined", timeout=SOON)
     row(page, "rack1-phone-03").click()
     expect(page.locator(".history li")).not_to_have_count(0, timeout=SOON)
@@ -144,9 +147,10 @@ def take_screenshot(lab: Lab, page: Page, tmp_path: Path) -> None:
 def test_hostile_text_stays_text(lab: Lab, live: Page) -> None:
     lab.report(android("hostile-1", '"><b>bold</b>'))
     lab.report(android("hostile-2"))
+    search(live, "hostile")
+    expect(live.locator("tr.machine")).to_have_count(2, timeout=SOON)
     put(lab, "hostile-1", "note", {"message": HOSTILE})
     put(lab, "hostile-1", "maintenance", {"reason": HOSTILE})
-    search(live, "hostile")
 
     expect(cell(live, "hostile-1", "note").locator(".main")).to_have_text(HOSTILE, timeout=SOON)
     expect(cell(live, "hostile-1", "state")).to_contain_text(HOSTILE)

@@ -50,7 +50,7 @@ class MachineDrawer extends HTMLElement {
         this.#note,
         this.#actions,
         this.#facts,
-        this.#section("Temperatures", this.#temperatures),
+        this.#section("Temperatures, °C", this.#temperatures),
         this.#section("History", this.#history),
         this.#section("Dimensions", this.#dimensions),
       ),
@@ -101,7 +101,7 @@ class MachineDrawer extends HTMLElement {
     this.#showStates(machine);
     this.#showTexts(machine, before);
     this.#showFacts(machine);
-    this.#showPairs("Temperatures", this.#temperatures, temperaturePairs, machine, before);
+    this.#showPairs("Temperatures, °C", this.#temperatures, temperaturePairs, machine, before);
     this.#showPairs("Dimensions", this.#dimensions, dimensionPairs, machine, before);
     this.#actions.show(machine);
     if (happenings(machine) !== happenings(before)) this.#history.show(machine.id);
