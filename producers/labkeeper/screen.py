@@ -52,15 +52,14 @@ class Screen:
     def relay(self, role: str, line: str) -> None:
         """A line of a child's log: shown if it asks for attention, or if everything is wanted."""
         entry = _entry(line)
-        if (
-            entry is None
-        ):  # not ours: a library's warning, or part of a traceback, whose end the supervisor tells
-            if self._verbose or line.startswith(_ALARMING):
-                self.say(f"{self._now()} {role}: {line}", colour="yellow")
-            return
-        level = str(entry.get("level", ""))
-        if self._verbose or level not in _CALM:
-            self.say(f"{self._now()} {role}: {text_of(entry)}", colour=_COLOURS.get(level))
+        if entry is not None:
+            level = str(entry.get("level", ""))
+            if self._verbose or level not in _CALM:
+                self.say(f"{self._now()} {role}: {text_of(entry)}", colour=_COLOURS.get(level))
+        elif self._verbose or line.startswith(
+            _ALARMING
+        ):  # the rest is a traceback, whose end the supervisor tells
+            self.say(f"{self._now()} {role}: {line}", colour="yellow")
 
     def _now(self) -> str:
         moment: datetime = self._clock.now().astimezone()
@@ -74,6 +73,12 @@ def _entry(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return entry if isinstance(entry, dict) and "event" in entry else None
+
+
+def asks_for_attention(line: str) -> bool:
+    """Whether a line of a log may tell why a process ended: it is no report of things that go well."""
+    entry = _entry(line)
+    return entry is None or str(entry.get("level", "")) not in _CALM
 
 
 def as_text(line: str) -> str:

@@ -21,7 +21,7 @@ from pipeline.command import CommandFailed, ExitCode
 from pipeline.service import LIFELINE_VARIABLE, wait_for
 from producers.labkeeper.premises import Premises
 from producers.labkeeper.roles import Role
-from producers.labkeeper.screen import Screen, as_text
+from producers.labkeeper.screen import Screen, as_text, asks_for_attention
 
 _AT_ONCE_S: Final = 10.0
 """A child that ends sooner has not really started."""
@@ -58,6 +58,8 @@ class LogReader:
         """Whole lines written since the last call."""
         try:
             with self._path.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self._offset:  # somebody emptied it
+                    self._offset = 0
                 file.seek(self._offset)
                 chunk = file.read(_LONGEST_READ)
         except FileNotFoundError:  # somebody tidied up
@@ -80,7 +82,7 @@ class Child:
         self._hurry = hurry
         self._reader = LogReader(log)
         self._stopping = asyncio.Event()
-        self._last_line = ""
+        self._last_words = ""
 
     def stop(self) -> None:
         """Make `keep_running` end the process and return."""
@@ -106,7 +108,7 @@ class Child:
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
     async def _run_once(self) -> int:
-        self._last_line = ""
+        self._last_words = ""
         with self._log.open("ab") as log:
             process = await self._spawn(log)
         reading = asyncio.create_task(self._read_along())
@@ -152,7 +154,8 @@ class Child:
 
     def _read(self) -> None:
         for line in self._reader.new_lines():
-            self._last_line = line
+            if asks_for_attention(line):
+                self._last_words = as_text(line)
             self._screen.relay(self.role.name, line)
 
     def _failure(self, tries: int) -> str:
@@ -162,12 +165,8 @@ class Child:
         )
 
     def _reason(self) -> str:
-        """Its last words."""
-        return (
-            as_text(self._last_line).splitlines()[0].removeprefix("labkeeper: ")
-            if self._last_line
-            else "without a word"
-        )
+        first, *_ = self._last_words.splitlines() or ["without a word"]
+        return first.removeprefix("labkeeper: ")
 
 
 class Supervisor:
