@@ -48,7 +48,8 @@ async def _until_stopped(name: str, work: Work) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        # not loop.add_signal_handler: a monitor also runs on Windows
+        signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop.set))
     _watch_lifeline(loop, stop)
     log.info("started", process=name, pid=os.getpid())
     await work(stop)
@@ -72,7 +73,8 @@ def _watch_lifeline(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> Non
 async def wait_for(stop: asyncio.Event, seconds: float) -> bool:
     """Wait until `stop` is set, at most so long. True when it is set."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()
     return stop.is_set()
 
 

@@ -1,0 +1,126 @@
+"""How a process starts, stops and explains itself: real processes, real signals, a real pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline.service import LIFELINE_VARIABLE
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+
+PROGRAM = """
+import asyncio, click, sys
+from pipeline import command as commands
+from pipeline.errors import Misconfigured, StoreUnavailable
+from pipeline.service import serve
+
+@click.command()
+@click.option("--fail")
+@commands.service_options
+def command(fail, **options):
+    async def work(stop):
+        print("working", flush=True)
+        if fail == "unreachable":
+            raise StoreUnavailable("the database is away: start it")
+        if fail == "misconfigured":
+            raise Misconfigured("the file is missing: make one")
+        await stop.wait()
+        print("drained", flush=True)
+    serve("test", work, commands.service_settings(**options))
+
+commands.run(command)
+"""
+
+
+@contextmanager
+def started(*arguments: str, lifeline: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    environment = dict(os.environ) if lifeline is None else {**os.environ, LIFELINE_VARIABLE: str(lifeline)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        pass_fds=() if lifeline is None else (lifeline,),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def until_working(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "working\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_a_process_drain_and_end_well(number: signal.Signals) -> None:
+    with started() as process:
+        until_working(process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+
+    assert out == "drained\n"
+    assert process.returncode == 0
+    assert "Traceback" not in err
+
+
+def test_a_process_ends_when_the_one_that_started_it_is_gone() -> None:
+    reading, writing = os.pipe()
+    with started(lifeline=reading) as process:
+        os.close(reading)
+        until_working(process)
+        os.close(writing)
+        out, _ = process.communicate(timeout=20)
+
+    assert (out, process.returncode) == ("drained\n", 0)
+
+
+@pytest.mark.parametrize(
+    ("fail", "code", "sentence"),
+    [
+        ("unreachable", 7, "labkeeper: the database is away: start it\n"),
+        ("misconfigured", 1, "labkeeper: the file is missing: make one\n"),
+    ],
+)
+def test_an_error_is_one_sentence_and_an_exit_code(fail: str, code: int, sentence: str) -> None:
+    with started("--fail", fail, "--log-level", "error") as process:
+        _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err) == (code, sentence)
+
+
+def test_a_taken_metrics_port_is_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with started("--metrics-port", str(port), "--log-level", "error") as process:
+            _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 1
+    assert err.startswith(f"labkeeper: cannot serve metrics on 127.0.0.1:{port}")
+    assert "choose another --metrics-port" in err
+    assert err.count("\n") == 1
+
+
+def test_a_wrong_option_is_a_usage_error() -> None:
+    with started("--log-format", "morse") as process:
+        _, err = process.communicate(timeout=20)
+
+    assert process.returncode == 2
+    assert "morse" in err
