@@ -27,10 +27,11 @@ from pipeline.broker.partitions import partition_of
 from pipeline.broker.protocol import From, Lag, Outgoing, Received, Subscription
 from pipeline.broker.record_batch import record_of
 from pipeline.clock import Clock, SystemClock
-from pipeline.errors import BrokerUnavailable
+from pipeline.errors import BrokerUnavailable, Misconfigured
 from schemas.ids import new_ulid
 
 _FETCH_BYTES: Final = 32 * 1024 * 1024
+_OLDEST_SERVER: Final = 16
 
 
 class EmbeddedBroker:
@@ -97,8 +98,8 @@ class EmbeddedBroker:
         }
         places = {state.id: state.partition for state in self._partitions[topic]}
         wanted = Wanted(positions, records=limit, size=_FETCH_BYTES, segments=limit)
-        blocks = await self._inspection.run(lambda cursor: read_blocks(cursor, wanted, topic, places))
-        return [message for _, messages in blocks for message in messages][:limit]
+        found = await self._inspection.run(lambda cursor: read_blocks(cursor, wanted, topic, places))
+        return [message for _, messages in found.blocks for message in messages][:limit]
 
     async def check(self) -> None:
         """See the protocol."""
@@ -140,6 +141,8 @@ class EmbeddedBroker:
         return partitions[partition_of(record.key, len(partitions))].id, record
 
     async def _open(self) -> None:
+        if self._partitions:
+            return
         async with self._opening:
             if self._partitions:
                 return
@@ -194,6 +197,11 @@ class EmbeddedBroker:
 def _prepare(
     cursor: Cursor, names: Mapping[str, str], sizes: Mapping[str, int]
 ) -> dict[str, list[PartitionState]]:
+    if cursor.connection.server_version < _OLDEST_SERVER * 10_000:
+        raise Misconfigured(
+            f"the embedded broker needs PostgreSQL {_OLDEST_SERVER} or newer (not CockroachDB), and this database says it"
+            f" is {cursor.connection.server_version // 10_000}: use another one, or another broker"
+        )
     embedded_log.create(cursor, sizes)
     return {topic: embedded_log.partitions_of(cursor, name) for topic, name in names.items()}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 from binascii import hexlify
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -42,7 +43,7 @@ SELECT pg_notify(%(channel)s, %(note)s)
 
 _READ: Final[LiteralString] = """
 COPY (
-    SELECT partition_id, base_offset, count, published_at, payload
+    SELECT partition_id, base_offset, count, size, published_at, payload
     FROM (
         SELECT s.*, sum(s.count) OVER earlier AS records_before, sum(s.size) OVER earlier AS bytes_before
         FROM unnest(%(ids)s::int[], %(positions)s::bigint[]) AS r (id, position)
@@ -68,9 +69,8 @@ COPY (
 
 _COPY_HEADER: Final = 19  # bytes: signature, flags, no extension
 _COPY_COLUMN_COUNT: Final = struct.Struct(">h")
-_COPY_FIXED: Final = struct.Struct(
-    ">iiiqiiiqi"
-)  # four columns with their lengths, and the length of the payload
+_COPY_FIXED: Final = struct.Struct(">iiiqiiiiiqi")
+"""Five columns, each behind its length, and the length of the payload."""
 _POSTGRES_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -92,6 +92,7 @@ class Segment:
     partition_id: int
     base_offset: int
     count: int
+    size: int
     published_at: datetime
     payload: memoryview
 
@@ -108,6 +109,14 @@ class Wanted:
     """... or this many bytes."""
     segments: int
     """At most so many of each partition."""
+
+    def is_all(self, found: Sequence[Segment]) -> bool:
+        """Whether `found` is everything there was, and none of the limits cut it short."""
+        return (
+            sum(segment.count for segment in found) < self.records
+            and sum(segment.size for segment in found) < self.size
+            and max(Counter(segment.partition_id for segment in found).values(), default=0) < self.segments
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +208,11 @@ def _segments(answer: memoryview) -> Iterator[Segment]:
     at = _COPY_HEADER
     while _COPY_COLUMN_COUNT.unpack_from(answer, at)[0] != -1:
         at += _COPY_COLUMN_COUNT.size
-        _, partition_id, _, base_offset, _, count, _, microseconds, length = _COPY_FIXED.unpack_from(
-            answer, at
-        )
+        columns = _COPY_FIXED.unpack_from(answer, at)
+        _, partition_id, _, base_offset, _, count, _, size, _, microseconds, length = columns
         at += _COPY_FIXED.size
         published_at = _POSTGRES_EPOCH + timedelta(microseconds=microseconds)
-        yield Segment(partition_id, base_offset, count, published_at, answer[at : at + length])
+        yield Segment(partition_id, base_offset, count, size, published_at, answer[at : at + length])
         at += length
 
 

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 import psycopg2
+import psycopg2.errors
 
-from pipeline.errors import BrokerUnavailable
+from pipeline.errors import BrokerUnavailable, Misconfigured
 
 Result = TypeVar("Result")
 Connection = Any  # psycopg2 has no types
@@ -48,8 +49,15 @@ def translated() -> Iterator[None]:
         yield
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         raise BrokerUnavailable(_text(error)) from error
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise Misconfigured(
+            f"the embedded broker's database user lacks a right ({_text(error)}): grant it CREATE on the database, and"
+            " everything in the schema labkeeper_broker"
+        ) from error
     except psycopg2.DatabaseError as error:
-        if error.pgcode is None or error.pgcode.startswith(("25P", "57", "08")):  # cut off in mid-sentence
+        if error.pgcode is None or error.pgcode.startswith(
+            "25"
+        ):  # cut off in mid-sentence, or read-only for now
             raise BrokerUnavailable(_text(error)) from error
         raise
 

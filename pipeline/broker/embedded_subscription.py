@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -182,15 +182,15 @@ class EmbeddedSubscription:
             self._is_behind = False
             return
         partitions = {partition_id: reading.partition for partition_id, reading in readings.items()}
-        blocks = await self._session.run(
+        found = await self._session.run(
             lambda cursor: read_blocks(cursor, wanted, self._options.topic, partitions)
         )
-        for partition_id, messages in blocks:
+        for partition_id, messages in found.blocks:
             self._take(readings[partition_id], messages)
-        count = sum(len(messages) for _, messages in blocks)
-        self._is_behind = count >= records
-        if blocks:
-            self._messages_per_segment = max(1.0, count / len(blocks))
+        self._is_behind = not found.is_all
+        if found.blocks:
+            count = sum(len(messages) for _, messages in found.blocks)
+            self._messages_per_segment = max(1.0, count / len(found.blocks))
 
     def _take(self, reading: Reading, messages: list[Received]) -> None:
         first = messages[0].offset
@@ -205,17 +205,26 @@ class EmbeddedSubscription:
         self._rest.append(Chunk(reading, messages))
 
 
-def read_blocks(
-    cursor: Cursor, wanted: Wanted, topic: str, partitions: Mapping[int, int]
-) -> list[tuple[int, list[Received]]]:
-    """Fetch and unpack: partition id and messages, block by block. `partitions` maps ids to numbers."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look into the log brought."""
+
+    blocks: Sequence[tuple[int, list[Received]]]
+    """Partition id and messages."""
+    is_all: bool
+    """Nothing was left for the next look."""
+
+
+def read_blocks(cursor: Cursor, wanted: Wanted, topic: str, partitions: Mapping[int, int]) -> Found:
+    """Fetch and unpack. `partitions` maps ids to numbers."""
+    segments = embedded_log.read(cursor, wanted)
     blocks = []
-    for segment in embedded_log.read(cursor, wanted):
+    for segment in segments:
         partition = partitions[segment.partition_id]
         place = Place(topic, partition, segment.base_offset, segment.published_at)
         skip = max(0, wanted.positions[segment.partition_id] - segment.base_offset)
         blocks.append((segment.partition_id, decode(segment.payload, segment.count, place, skip=skip)))
-    return blocks
+    return Found(blocks, wanted.is_all(segments))
 
 
 def _split(chunks: list[Chunk], records: int) -> tuple[list[Chunk], list[Chunk]]:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 import pytest
@@ -30,7 +31,7 @@ from pipeline.broker.partitions import partition_of
 from pipeline.broker.protocol import From, Outgoing, Received, Subscription
 from pipeline.broker.record_batch import encode, record_of
 from pipeline.clock import ManualClock, SystemClock
-from pipeline.errors import BrokerUnavailable
+from pipeline.errors import BrokerUnavailable, Misconfigured
 from schemas.topics import MACHINE_EVENTS, Topic
 
 pytestmark = pytest.mark.integration
@@ -83,12 +84,17 @@ def block(partition_id: int, value: bytes) -> Block:
     return Block(partition_id, 1, record.size, encode([record]))
 
 
-def child(module: str, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def child(module: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
         [sys.executable, "-m", f"tests.integration.{module}", *map(str, arguments)],
         stdout=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 async def line_of(process: subprocess.Popen[str]) -> str:
@@ -127,7 +133,6 @@ async def test_a_stopped_reader_holds_nobody_up_and_comes_back_in_peace(
         seen: set[int] = set()
         while len(seen) < 100:
             seen |= set(map(int, (await line_of(process)).split()))
-        process.kill()
     assert sorted(int(message.value) for message in messages) == list(range(100))
     assert seen == set(range(100, 200))
 
@@ -135,12 +140,15 @@ async def test_a_stopped_reader_holds_nobody_up_and_comes_back_in_peace(
 async def test_eight_publishers_in_four_processes_leave_no_gap(
     broker: EmbeddedBroker, database_url: str
 ) -> None:
-    async with broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
-        processes = [child("embedded_publisher", database_url, first, 1000) for first in range(0, 4000, 1000)]
-        messages = await take(subscription, 4000)
+    with contextlib.ExitStack() as children:
+        async with broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
+            processes = [
+                children.enter_context(child("embedded_publisher", database_url, first, 1000))
+                for first in range(0, 4000, 1000)
+            ]
+            messages = await take(subscription, 4000)
         for process in processes:
-            with process:
-                assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
+            assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
     assert sorted(int(message.value) for message in messages) == list(range(4000))
     assert_gapless(messages)
 
@@ -362,6 +370,35 @@ async def test_a_reader_that_does_not_ask_fetches_no_more_than_one_batch_ahead(
         ahead = sum(reading.position - reading.handed_out for reading in readings)
         assert len(batch.messages) <= 50
         assert ahead <= 50 + 10
+
+
+async def test_a_reader_that_is_behind_never_waits_for_news(
+    broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when small blocks follow large ones, so that one look brings less than a batch."""
+    monkeypatch.setattr("pipeline.broker.embedded_subscription._LOOK_ANYWAY_S", 10 * PATIENCE_S)
+    await broker.publish([Outgoing(MACHINE_EVENTS, "one", b"0")] * 500)
+    for _ in range(300):
+        await broker.publish([Outgoing(MACHINE_EVENTS, "one", b"1")])
+    async with broker.subscribe(MACHINE_EVENTS, group="readers", max_records=100) as subscription:
+        assert len(await take(subscription, 800)) == 800
+
+
+async def test_a_user_without_rights_is_told_which_to_grant(
+    broker: EmbeddedBroker, database_url: str
+) -> None:
+    with statements(database_url) as cursor:
+        cursor.execute("CREATE ROLE nobody_much LOGIN")
+        try:
+            with_user = urlsplit(database_url)
+            address = with_user.netloc.rpartition("@")[2]
+            url = urlunsplit(with_user._replace(netloc=f"nobody_much@{address}"))
+            powerless = EmbeddedBroker(url)
+            with pytest.raises(Misconfigured, match="grant it CREATE on the database"):
+                await powerless.check()
+            await powerless.close()
+        finally:
+            cursor.execute("DROP ROLE nobody_much")
 
 
 async def test_a_flood_of_publishers_waits_instead_of_filling_the_memory(
