@@ -5,6 +5,7 @@ Old and new routes act through these functions, so they mean the same.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -132,5 +133,8 @@ def _audited(action: str, caller: Caller, machine_id: str, **details: Any) -> It
         yield
     except LabkeeperError as error:
         line.info("audit", outcome="failed", reason=str(error))
+        raise
+    except asyncio.CancelledError:
+        line.info("audit", outcome="unknown", reason="the request was broken off")
         raise
     line.info("audit", outcome="done")

@@ -48,6 +48,7 @@ def answer(
     )
     if len(json) >= COMPRESS_FROM:
         response.enable_compression()
+        response.headers["Vary"] = "Accept-Encoding"
     return response
 
 

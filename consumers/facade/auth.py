@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from enum import Enum
+from functools import lru_cache
 from typing import Final, Protocol, assert_never
 
 from aiohttp import web
@@ -141,6 +142,7 @@ def authenticator(settings: FacadeSettings) -> Authenticator:
     return OpenDoor(settings.open_user)
 
 
+@lru_cache(maxsize=256)  # asked for every request
 def is_loopback(host: str) -> bool:
     """Whether a host's name or address can mean nothing but this machine."""
     name = host.lower().removesuffix(".")

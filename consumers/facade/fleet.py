@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -35,6 +36,7 @@ from schemas.wire import explain
 _PAGE: Final = 1000
 _REMEMBERED_DELETIONS: Final = 10_000
 _DELETED: Final = b""
+_WAIT_FOR_MORE: Final = timedelta(milliseconds=2)
 
 _OUR_SPELLING: Final = re.compile(
     rb'\{"id":"[^"\\]*","version":(\d{1,18}),"kinds":\[[^\[\]]*\],"who":"(?:[^"\\]|\\.)*","description":(\{[^\n\r]*\})\}'
@@ -157,12 +159,17 @@ class Fleet:
         return change
 
     async def run(self, store: Store, broker: Broker, stop: asyncio.Event) -> None:
-        """Load all machines and follow their changes until `stop` is set."""
-        subscription = broker.subscribe(
-            MACHINE_CHANGES, group=None, start=From.LATEST, max_wait=timedelta(milliseconds=2)
-        )
-        async with subscription as reader:
+        """Load all machines and follow their changes until `stop` is set. Waits for a store and broker that are away."""
+        async with AsyncExitStack() as stack:
+
+            async def subscribe() -> Subscription:
+                changes = broker.subscribe(
+                    MACHINE_CHANGES, group=None, start=From.LATEST, max_wait=_WAIT_FOR_MORE
+                )
+                return await stack.enter_async_context(changes)
+
             try:
+                reader = await persist(subscribe, "broker_unavailable", stop)
                 await together(self._load(store, stop), self._follow(reader, stop))
             except Abandoned:
                 log.info("fleet_not_loaded", reason="asked to stop")

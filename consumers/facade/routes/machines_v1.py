@@ -64,7 +64,7 @@ def _dimensions(filters: list[str]) -> dict[str, str]:
 async def get_machine(request: web.Request) -> web.Response:
     """One machine."""
     machine = await request.app[STORE].get(machine_id_of(request))
-    if request.headers.get("If-None-Match") == etag(machine):
+    if any(known.value == str(machine.row_version) for known in request.if_none_match or ()):
         return web.Response(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": etag(machine)})
     return answer_machine(machine)
 

@@ -31,8 +31,9 @@ async def login(request: web.Request) -> web.Response:
     if request.app[AUTH].caller_with(token) is None:
         raise unauthorized("nobody has this token; it may have been revoked")
     response = _afterwards(request)
+    encrypted = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
     response.set_cookie(
-        SESSION_COOKIE, token, max_age=_SESSION_S, httponly=True, samesite="Strict", secure=request.secure
+        SESSION_COOKIE, token, max_age=_SESSION_S, httponly=True, samesite="Strict", secure=encrypted
     )
     return response
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,13 +14,14 @@ import pytest
 from consumers.facade.fleet import Fleet, Snapshot, read_change
 from consumers.facade.settings import FacadeSettings
 from pipeline.broker.memory import MemoryBroker
-from pipeline.broker.protocol import Received
-from pipeline.errors import StoreUnavailable
+from pipeline.broker.protocol import Received, Subscription
+from pipeline.errors import BrokerUnavailable, StoreUnavailable
 from pipeline.store.memory import MemoryStore
 from pipeline.store.protocol import Page, Updated
 from schemas.changes import ChangeKind, MachineChange, change_json
 from schemas.description import Description
 from schemas.topics import MACHINE_CHANGES
+from tests.unit.consumers.facade.broken import AwayStore
 from tests.unit.consumers.facade.lab import NOW, changing, until
 
 MACHINE = Description.new("m", now=NOW).model_copy(update={"row_version": 7, "recovering": "<>&"})
@@ -144,6 +146,29 @@ async def test_a_store_that_is_away_at_first_is_waited_for(capsys: pytest.Captur
     async with following(fleet, AwayAtFirst(), MemoryBroker()):
         await until(fleet.loaded.is_set)
     assert capsys.readouterr().out.count("store_unavailable") == 2
+
+
+async def test_a_broker_that_is_away_at_first_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    class AwayAtFirst(MemoryBroker):
+        tries = 0
+
+        def subscribe(self, *arguments: Any, **options: Any) -> AbstractAsyncContextManager[Subscription]:
+            self.tries += 1
+            if self.tries <= 2:
+                raise BrokerUnavailable("starting")
+            return super().subscribe(*arguments, **options)
+
+    fleet = Fleet(FacadeSettings())
+    async with following(fleet, MemoryStore(), AwayAtFirst()):
+        await until(fleet.loaded.is_set)
+    assert capsys.readouterr().out.count("broker_unavailable") == 2
+
+
+async def test_a_stop_ends_the_wait_for_a_store_that_stays_away() -> None:
+    fleet = Fleet(FacadeSettings())
+    async with following(fleet, AwayStore(), MemoryBroker()):
+        pass
+    assert not fleet.loaded.is_set()
 
 
 async def test_all_pages_are_loaded() -> None:

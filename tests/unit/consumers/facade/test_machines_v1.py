@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from pipeline.store.protocol import Health, SortKey
+from pipeline.store.memory import MemoryStore
+from pipeline.store.protocol import Health, SortKey, Updated
 from schemas.api import ListParameters
 from tests.unit.consumers.facade.broken import AwayStore
 from tests.unit.consumers.facade.lab import NOW, Lab, running
@@ -26,8 +29,11 @@ async def test_a_machine_is_answered_with_its_version_as_etag(lab: Lab) -> None:
     assert response.status == 200
     assert machine["Dimensions"]["id"] == ["rack4-07"]
     assert response.headers["ETag"] == f'"{machine["RowVersion"]}"'
-    async with lab.http.get(ONE, headers={"If-None-Match": response.headers["ETag"]}) as again:
-        assert again.status == 304
+    for known in (response.headers["ETag"], "W/" + response.headers["ETag"]):
+        async with lab.http.get(ONE, headers={"If-None-Match": known}) as again:
+            assert again.status == 304
+    async with lab.http.get(ONE, headers={"If-None-Match": '"0"'}) as again:
+        assert again.status == 200
 
 
 async def test_an_unknown_machine_is_a_problem_document(lab: Lab) -> None:
@@ -247,6 +253,23 @@ async def test_each_action_leaves_a_line_for_the_audit(lab: Lab, capsys: pytest.
     assert "outcome=done" in lines[0]
     assert "action=delete-machine" in lines[1]
     assert "outcome=failed" in lines[1]
+
+
+async def test_an_action_that_takes_too_long_is_broken_off_and_its_outcome_called_unknown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class StuckStore(MemoryStore):
+        async def update(self, *_arguments: Any, **_options: Any) -> Updated:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    patience = timedelta(seconds=0.05)
+    async with (
+        running(store=StuckStore(), request_timeout=patience) as lab,
+        lab.http.delete(ONE + "/maintenance") as response,
+    ):
+        assert response.status == 503
+    assert "outcome=unknown" in capsys.readouterr().out
 
 
 def test_the_closed_sets_of_a_listing_are_the_stores() -> None:
