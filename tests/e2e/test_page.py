@@ -322,6 +322,21 @@ def test_the_page_catches_up_after_the_server_was_away(lab: Lab, live: Page, com
     ]
 
 
+def test_a_tab_that_nobody_looks_at_lets_go_of_the_stream(lab: Lab, page: Page) -> None:
+    page.clock.install()
+    open_page(page, lab.url)
+    look = """(state) => {
+        Object.defineProperty(document, 'visibilityState', {value: state, configurable: true});
+        document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+
+    page.evaluate(look, "hidden")
+    page.clock.fast_forward(61_000)
+    expect(page.locator("connection-status")).to_contain_text("Reconnecting")
+    page.evaluate(look, "visible")
+    expect(page.locator("connection-status")).to_have_text("Live", timeout=SOON)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_the_three_columns_that_matter(lab: Lab, chromium: Browser, scheme: str) -> None:
     lab.report(android("phone-view"))

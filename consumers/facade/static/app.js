@@ -19,6 +19,9 @@ import { sortedBy, View } from "./view.js";
 /** Rows change their order at most this often, however many changes a second come in: a person must be able to read. */
 const REORDER_MS = SECOND;
 
+/** Browsers open six connections to a server at most, for all tabs together: one that nobody looks at gives its stream up. */
+const HIDDEN_MS = 60 * SECOND;
+
 const part = (name) => document.querySelector(name);
 const table = part("machine-table");
 const drawer = part("machine-drawer");
@@ -36,6 +39,7 @@ let hidden = null;
 let fresh = new Set();
 let reordered = -Infinity;
 let reorderTimer = null;
+let hiddenTimer = null;
 
 const feed = new Feed("/api/v1/machines/watch", {
   machine: (description) => fleet.put(description),
@@ -77,6 +81,11 @@ async function identify() {
     if (!(problem instanceof Problem)) throw problem;
     // The server cannot be reached: the feed keeps trying, and the page says so.
   }
+}
+
+function pause() {
+  feed.close();
+  lost();
 }
 
 function askForToken(why = "") {
@@ -235,6 +244,11 @@ loginForm.addEventListener("signed-in", begin);
 whenSignedOut(() => askForToken());
 
 addEventListener("popstate", followAddress);
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hiddenTimer);
+  if (document.visibilityState === "hidden") hiddenTimer = setTimeout(pause, HIDDEN_MS);
+  else if (!feed.isOpen) begin();
+});
 addEventListener("online", begin);
 addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input, select, textarea");
@@ -243,7 +257,7 @@ addEventListener("keydown", (event) => {
   if (slash || oldShortcut) {
     event.preventDefault();
     filter.focus();
-  } else if (event.key === "Escape" && drawer.machineId !== null && !typing) {
+  } else if (event.key === "Escape" && drawer.machineId !== null && !typing && !part(":popover-open")) {
     drawer.dispatchEvent(new CustomEvent("machine-close"));
   }
 });

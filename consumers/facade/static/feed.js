@@ -36,6 +36,11 @@ export class Feed {
     this.#listen(source, "synced", () => this.#on.synced());
   }
 
+  /** Whether there is a connection, or one is being tried. */
+  get isOpen() {
+    return this.#source !== null;
+  }
+
   close() {
     clearTimeout(this.#timer);
     this.#source?.close();
