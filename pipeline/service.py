@@ -52,7 +52,11 @@ async def _until_stopped(name: str, work: Work) -> None:
         signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop.set))
     _watch_lifeline(loop, stop)
     log.info("started", process=name, pid=os.getpid())
-    await work(stop)
+    try:
+        await work(stop)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # it is ending already, and the loop is about to close
     log.info("stopped", process=name)
 
 
