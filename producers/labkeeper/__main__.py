@@ -21,9 +21,9 @@ It knows the state of every machine and device, notices which ones fail or fall 
 watch and change them.
 
 \b
-  labkeeper up                           run a lab here: database, services, web page
-  labkeeper simulator --help             fill it with machines that are not there
-  labkeeper machines list --health down  ask which machines are silent
+  labkeeper up --demo 50          run a lab here, with 50 simulated machines
+  labkeeper machines list --down  ask which machines are silent
+  labkeeper machines watch        see what happens while it happens
 
 Every command explains itself: labkeeper COMMAND --help.
 """

@@ -16,6 +16,7 @@ from producers.labkeeper.output import (
     Form,
     output_option,
     tell,
+    write,
     write_json,
     write_lines,
     write_table,
@@ -58,7 +59,7 @@ def migrate_command(phase: str, database_url: str) -> None:
     """
     applied = migrations.migrate(database_url, phase=Phase(phase))
     for name in applied:
-        click.echo(f"{name}: applied")
+        write(f"{name}: applied\n")
     if not applied:
         tell("There is nothing to do.")
 

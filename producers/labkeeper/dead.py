@@ -31,6 +31,7 @@ from producers.labkeeper.output import (
     output_option,
     tell,
     tell_terminal,
+    write,
     write_json,
     write_lines,
     write_table,
@@ -261,7 +262,7 @@ def show_command(place: Connections, letter: Name, raw: bool) -> None:
     """
     message = _at_the_office(place, lambda office: office.message(letter))
     if raw:
-        click.get_binary_stream("stdout").write(message.value)
+        write(message.value)
     else:
         write_lines(_told(message))
 
@@ -309,7 +310,7 @@ def replay_command(
 
     async def work(office: DeadLetterOffice) -> int:
         found = selection.among(await office.letters(chosen.topics))
-        await office.replay(found, lambda letter: click.echo(f"{letter.name}: replayed"))
+        await office.replay(found, lambda letter: write(f"{letter.name}: replayed\n"))
         return len(found)
 
     if _at_the_office(place, work) == 0:
@@ -338,5 +339,5 @@ def drop_command(
     if not yes:
         confirm(f"Give up {count_of(len(found), 'dead letter')}?", "nothing was dropped")
     _at_the_office(
-        place, lambda office: office.drop(found, lambda letter: click.echo(f"{letter.name}: dropped"))
+        place, lambda office: office.drop(found, lambda letter: write(f"{letter.name}: dropped\n"))
     )

@@ -12,6 +12,7 @@ from producers.labkeeper.access import Access, facade_options
 from producers.labkeeper.client import MACHINES, FacadeClient, Json
 from producers.labkeeper.confirmation import confirm
 from producers.labkeeper.machine_ids import machine_ids
+from producers.labkeeper.output import write
 from producers.labkeeper.per_machine import Outcomes
 from producers.labkeeper.text import count_of
 from producers.labkeeper.umbrella import GuessingGroup
@@ -34,7 +35,7 @@ async def _each(access: Access, ids: Sequence[str], request: Request, done: str,
     async with FacadeClient(access) as facade:
         for name in ids:
             if await outcomes.attempt(request(facade, f"{MACHINES}/{name}")) is not None:
-                click.echo(f"{name}: {done}")
+                write(f"{name}: {done}\n")
 
 
 @click.group("maintenance", cls=GuessingGroup)

@@ -37,7 +37,7 @@ from producers.labkeeper.text import count_of
 from schemas.description import AttachedDevice
 
 _NO_MACHINES: Final = (
-    "There are no machines yet: see `labkeeper monitor --help` or `labkeeper simulator --help`."
+    "There are no machines yet: see `labkeeper monitor --help`, or try `labkeeper up --demo 50`."
 )
 
 

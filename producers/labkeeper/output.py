@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -113,7 +114,16 @@ def write_json(document: Any, *, compact: bool = False) -> None:
         indent=None if compact else 2,
         separators=(",", ":") if compact else None,
     )
-    click.echo(printable_json(text))
+    write(printable_json(text) + "\n")
+
+
+def write(text: str | bytes) -> None:
+    """Write a piece of the answer as it is. Ends the command, with success, when the reader has seen enough."""
+    try:
+        click.echo(text, nl=False)
+    except BrokenPipeError as error:  # click would take it for a failure
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(0) from error
 
 
 def tell(text: str) -> None:
@@ -155,4 +165,4 @@ def _write(renderable: RenderableType, width: int) -> None:
     console = Console(file=buffer, force_terminal=terminal, width=width, highlight=False)
     console.print(renderable, soft_wrap=isinstance(renderable, Text))
     lines = buffer.getvalue().split("\n")
-    click.echo("\n".join(line.rstrip() for line in lines), nl=False)
+    write("\n".join(line.rstrip() for line in lines))

@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
 
+import pytest
 from aiohttp import web
 
 from schemas.description import Annotation
@@ -202,3 +204,25 @@ async def test_the_time_of_a_line_is_when_we_heard_of_it(facade: FacadeDouble) -
     [line] = (await _watch(facade, "-n", "1", "-o", "json")).lines
 
     assert json.loads(line)["at"] > T0.isoformat()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("command", ["watch --initial", "list -o name"])
+async def test_a_reader_who_has_seen_enough_is_no_failure(facade: FacadeDouble, command: str) -> None:
+    many = [machine(f"m-{number}") for number in range(5000)]  # more than a pipe holds
+    facade.add(*many)
+    facade.page = 1000
+    facade.streams = [[RESET, *(sse("machine", one, id=2) for one in many), SYNCED]]
+    line = f"set -o pipefail; {sys.executable} -m producers.labkeeper machines {command} | head -n 1"
+
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-c", line),
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LABKEEPER_URL": facade.url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+
+    assert (process.returncode, err) == (0, b"")
+    assert len(out.splitlines()) == 1
