@@ -90,6 +90,10 @@ class Actions:
         change = partial(operators.set_note, message=message, user=caller.user, now=self._clock.now())
         return await self._change("set-note", caller, machine_id, change, message=message)
 
+    async def clear_note(self, caller: Caller, machine_id: str) -> Description:
+        """Take the note away."""
+        return await self.set_note(caller, machine_id, "")
+
     async def supply_chromeos(
         self, caller: Caller, machine_id: str, *, ssh_user_ip: str, dimensions: Dimensions
     ) -> Description:

@@ -24,6 +24,7 @@ from consumers.facade.answers import as_go, json_of
 from consumers.facade.settings import FacadeSettings
 from pipeline import logs, metrics
 from pipeline.broker.protocol import Broker, From, Received, Subscription
+from pipeline.broker.reading import until_stopped
 from pipeline.service import Abandoned, persist, together
 from pipeline.store.protocol import Page, Query, Store
 from schemas import envelope
@@ -188,21 +189,9 @@ class Fleet:
                 return
 
     async def _follow(self, reader: Subscription, stop: asyncio.Event) -> None:
-        stopped = asyncio.ensure_future(stop.wait())
-        batches = aiter(reader)
-        try:
-            while not stop.is_set():
-                coming = asyncio.ensure_future(anext(batches))
-                await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                if not coming.done():
-                    coming.cancel()
-                    await asyncio.wait({coming})
-                    return
-                batch = coming.result()
-                self.take([each for each in map(read_change, batch.messages) if each is not None])
-                metrics.CHANGES_RECEIVED.labels("broker").inc(len(batch.messages))
-        finally:
-            stopped.cancel()
+        async for batch in until_stopped(reader, stop):
+            self.take([each for each in map(read_change, batch.messages) if each is not None])
+            metrics.CHANGES_RECEIVED.labels("broker").inc(len(batch.messages))
 
 
 def read_change(message: Received) -> Snapshot | None:

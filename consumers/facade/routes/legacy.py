@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from aiohttp import web
 from pydantic import ValidationError
 
+from consumers.facade.actions import Actions
 from consumers.facade.answers import answer, answer_model, json_of, listed
 from consumers.facade.auth import CALLER, Access
 from consumers.facade.bodies import read_body, valid_machine_id
@@ -51,7 +52,6 @@ _number = re.compile(r"[0-9]{1,18}")
 log = logs.get_logger()
 
 LegacyModel = TypeVar("LegacyModel", bound=WireModel)
-Action = Callable[[Caller, str], Awaitable[object]]
 
 
 def failing_with(text: str) -> Callable[[Handler], Handler]:
@@ -93,18 +93,17 @@ async def _read(request: web.Request, model: type[LegacyModel]) -> LegacyModel:
 
 
 # --- operators ---------------------------------------------------------------------------------------------------------
-@failing_with(_UPDATE_FAILED)
-async def toggle_mode(request: web.Request) -> web.Response:
-    """Begin or end maintenance."""
-    await request.app[ACTIONS].toggle_mode(request[CALLER], _machine_id(request))
-    return web.Response()
+def acting(
+    action: Callable[[Actions, Caller, str], Awaitable[object]], failure: str = _UPDATE_FAILED
+) -> Handler:
+    """A handler for an action that takes nothing but the machine."""
 
+    @failing_with(failure)
+    async def handle(request: web.Request) -> web.Response:
+        await action(request.app[ACTIONS], request[CALLER], _machine_id(request))
+        return web.Response()
 
-@failing_with(_UPDATE_FAILED)
-async def toggle_powercycle(request: web.Request) -> web.Response:
-    """Ask for a power cycle, or withdraw the wish."""
-    await request.app[ACTIONS].toggle_power_cycle(request[CALLER], _machine_id(request))
-    return web.Response()
+    return handle
 
 
 @failing_with(_UPDATE_FAILED)
@@ -113,20 +112,6 @@ async def set_attached_device(request: web.Request) -> web.Response:
     machine_id = _machine_id(request)
     body = await _read(request, SetAttachedDeviceRequest)
     await request.app[ACTIONS].set_attached_device(request[CALLER], machine_id, body.attached_device)
-    return web.Response()
-
-
-@failing_with(_UPDATE_FAILED)
-async def remove_device(request: web.Request) -> web.Response:
-    """Forget the attached device."""
-    await request.app[ACTIONS].remove_device(request[CALLER], _machine_id(request))
-    return web.Response()
-
-
-@failing_with(_DELETE_FAILED)
-async def delete_machine(request: web.Request) -> web.Response:
-    """Delete a machine."""
-    await request.app[ACTIONS].delete(request[CALLER], _machine_id(request))
     return web.Response()
 
 
@@ -154,21 +139,7 @@ async def supply_chromeos(request: web.Request) -> web.Response:
     return web.Response()
 
 
-@failing_with(_UPDATE_FAILED)
-async def clear_quarantined(request: web.Request) -> web.Response:
-    """End a forced quarantine."""
-    await request.app[ACTIONS].clear_quarantine(request[CALLER], _machine_id(request))
-    return web.Response()
-
-
 # --- power -------------------------------------------------------------------------------------------------------------
-@failing_with(_UPDATE_FAILED)
-async def powercycle_complete(request: web.Request) -> web.Response:
-    """Take note that the power has been cycled."""
-    await request.app[ACTIONS].complete_power_cycle(request[CALLER], _machine_id(request))
-    return web.Response()
-
-
 @failing_with(_UPDATE_FAILED)
 async def powercycle_state_update(request: web.Request) -> web.Response:
     """Take note of which machines some power controller can cycle. Unknown ones are skipped."""
@@ -294,10 +265,15 @@ _MACHINE: Final = "/_/machine/"
 _ID: Final = "/{id:.+}"
 
 ROUTES: Final = (
-    _post(_MACHINE + "toggle_mode" + _ID, toggle_mode, "Begin or end maintenance", Access.OPERATE),
+    _post(
+        _MACHINE + "toggle_mode" + _ID,
+        acting(Actions.toggle_mode),
+        "Begin or end maintenance",
+        Access.OPERATE,
+    ),
     _post(
         _MACHINE + "toggle_powercycle" + _ID,
-        toggle_powercycle,
+        acting(Actions.toggle_power_cycle),
         "Ask for a power cycle, or withdraw the wish",
         Access.OPERATE,
     ),
@@ -308,8 +284,18 @@ ROUTES: Final = (
         Access.OPERATE,
         SetAttachedDeviceRequest,
     ),
-    _post(_MACHINE + "remove_device" + _ID, remove_device, "Forget the attached device", Access.OPERATE),
-    _post(_MACHINE + "delete_machine" + _ID, delete_machine, "Delete a machine", Access.OPERATE),
+    _post(
+        _MACHINE + "remove_device" + _ID,
+        acting(Actions.remove_device),
+        "Forget the attached device",
+        Access.OPERATE,
+    ),
+    _post(
+        _MACHINE + "delete_machine" + _ID,
+        acting(Actions.delete, _DELETE_FAILED),
+        "Delete a machine",
+        Access.OPERATE,
+    ),
     _post(_MACHINE + "set_note" + _ID, set_note, "Leave a note", Access.OPERATE, SetNoteRequest),
     _post(
         _MACHINE + "supply_chromeos" + _ID,
@@ -318,10 +304,15 @@ ROUTES: Final = (
         Access.OPERATE,
         SupplyChromeOSRequest,
     ),
-    _post(_MACHINE + "clear_quarantined" + _ID, clear_quarantined, "End a forced quarantine", Access.OPERATE),
+    _post(
+        _MACHINE + "clear_quarantined" + _ID,
+        acting(Actions.clear_quarantine),
+        "End a forced quarantine",
+        Access.OPERATE,
+    ),
     _post(
         "/json/v1/powercycle/complete" + _ID,
-        powercycle_complete,
+        acting(Actions.complete_power_cycle),
         "Tell that the power has been cycled",
         Access.POWER,
     ),

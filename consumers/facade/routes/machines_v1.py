@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
+from consumers.facade.actions import Actions
 from consumers.facade.answers import answer, answer_machine, answer_model, etag, listed
 from consumers.facade.auth import CALLER, Access
 from consumers.facade.bodies import machine_id_of, query_of, read_ours
 from consumers.facade.errors import invalid
 from consumers.facade.keys import ACTIONS, SETTINGS, STORE, STREAMS
-from consumers.facade.routing import Route
+from consumers.facade.routing import Handler, Route
 from consumers.facade.sse import StreamKind
+from consumers.facade.tokens import Caller
 from pipeline.store.protocol import Health, Query, SortKey
 from schemas.api import (
     AttachedDeviceBody,
@@ -27,6 +30,7 @@ from schemas.api import (
     WhoAmI,
 )
 from schemas.description import Description
+from schemas.wire import Body
 
 BASE: Final = "/api/v1/machines"
 ONE: Final = BASE + "/{id:[^/]*}"
@@ -94,18 +98,13 @@ async def begin_maintenance(request: web.Request) -> web.Response:
     return answer_machine(machine)
 
 
-async def end_maintenance(request: web.Request) -> web.Response:
-    """End maintenance."""
-    return answer_machine(
-        await request.app[ACTIONS].clear_maintenance(request[CALLER], machine_id_of(request))
-    )
+def acting(action: Callable[[Actions, Caller, str], Awaitable[Description]]) -> Handler:
+    """A handler for an action that takes nothing but the machine."""
 
+    async def handle(request: web.Request) -> web.Response:
+        return answer_machine(await action(request.app[ACTIONS], request[CALLER], machine_id_of(request)))
 
-async def clear_quarantine(request: web.Request) -> web.Response:
-    """End a forced quarantine."""
-    return answer_machine(
-        await request.app[ACTIONS].clear_quarantine(request[CALLER], machine_id_of(request))
-    )
+    return handle
 
 
 async def set_attached_device(request: web.Request) -> web.Response:
@@ -117,21 +116,11 @@ async def set_attached_device(request: web.Request) -> web.Response:
     )
 
 
-async def remove_device(request: web.Request) -> web.Response:
-    """Forget the attached device."""
-    return answer_machine(await request.app[ACTIONS].remove_device(request[CALLER], machine_id_of(request)))
-
-
 async def set_note(request: web.Request) -> web.Response:
     """Leave a note."""
     machine_id = machine_id_of(request)
     body = await read_ours(request, NoteBody, request.app[SETTINGS].max_body_bytes)
     return answer_machine(await request.app[ACTIONS].set_note(request[CALLER], machine_id, body.message))
-
-
-async def clear_note(request: web.Request) -> web.Response:
-    """Take the note away."""
-    return answer_machine(await request.app[ACTIONS].set_note(request[CALLER], machine_id_of(request), ""))
 
 
 async def supply_dimensions(request: web.Request) -> web.Response:
@@ -167,58 +156,68 @@ def last_event_id_of(request: web.Request) -> str:
     return request.headers.get("Last-Event-ID") or request.query.get("last_event_id", "")
 
 
-_MISSING: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
-_MISSING_OR_BAD: Final = (
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
 _AWAY: Final = (HTTPStatus.SERVICE_UNAVAILABLE,)
-_STREAM: Final = "text/event-stream"
+_MISSING: Final = (HTTPStatus.NOT_FOUND, *_AWAY)
+_BAD_BODY: Final = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+
+
+def _read(path: str, handler: Handler, access: Access, summary: str, answered: object, **more: Any) -> Route:
+    """A route that changes nothing."""
+    options = {"tag": "machines", "errors": _AWAY, **more}
+    return Route(
+        method="GET", path=path, handler=handler, access=access, summary=summary, answer=answered, **options
+    )
+
+
+def _stream(path: str, handler: Handler, access: Access, summary: str) -> Route:
+    """A route that goes on for ever."""
+    return _read(
+        path, handler, access, summary, None, tag="streams", content_type="text/event-stream", stream=True
+    )
+
+
+def _change(method: str, path: str, handler: Handler, summary: str, body: type[Body] | None = None) -> Route:
+    """A route for operators, which answers the machine as it is then."""
+    return Route(
+        method=method,
+        path=ONE + path,
+        handler=handler,
+        access=Access.OPERATE,
+        summary=summary,
+        tag="operators",
+        body=body,
+        answer=Description,
+        errors=_MISSING if body is None else (*_MISSING, *_BAD_BODY),
+    )
+
 
 ROUTES: Final = (
-    Route(
-        method="GET",
-        path=BASE,
-        handler=list_machines,
-        access=Access.FLEET,
-        summary="List machines, filtered and sorted, by pages",
-        tag="machines",
+    _read(
+        BASE,
+        list_machines,
+        Access.FLEET,
+        "List machines, filtered and sorted, by pages",
+        MachineList,
         query=ListParameters,
-        answer=MachineList,
-        errors=_AWAY,
     ),
-    Route(
-        method="GET",
-        path=BASE + "/watch",
-        handler=watch_fleet,
-        access=Access.FLEET,
-        summary="Stream all machines and then every change: events machine, deleted, reset and synced",
-        tag="streams",
-        content_type=_STREAM,
-        errors=_AWAY,
-        stream=True,
+    _stream(
+        BASE + "/watch",
+        watch_fleet,
+        Access.FLEET,
+        "Stream all machines and then every change: events machine, deleted, reset and synced",
     ),
-    Route(
-        method="GET",
-        path=ONE + "/watch",
-        handler=watch_machine,
-        access=Access.MACHINE,
-        summary="Stream one machine, which need not exist yet, and then its changes",
-        tag="streams",
-        content_type=_STREAM,
-        errors=_AWAY,
-        stream=True,
+    _stream(
+        ONE + "/watch",
+        watch_machine,
+        Access.MACHINE,
+        "Stream one machine, which need not exist yet, and then its changes",
     ),
-    Route(
-        method="GET",
-        path=ONE,
-        handler=get_machine,
-        access=Access.MACHINE,
-        summary="Get a machine; its version is the ETag",
-        tag="machines",
-        answer=Description,
+    _read(
+        ONE,
+        get_machine,
+        Access.MACHINE,
+        "Get a machine; its version is the ETag",
+        Description,
         errors=_MISSING,
     ),
     Route(
@@ -227,112 +226,53 @@ ROUTES: Final = (
         handler=delete_machine,
         access=Access.OPERATE,
         summary="Delete a machine; its next event makes it anew",
-        tag="machines",
+        tag="operators",
         status=HTTPStatus.NO_CONTENT,
         errors=_MISSING,
     ),
-    Route(
-        method="GET",
-        path=ONE + "/history",
-        handler=get_history,
-        access=Access.MACHINE,
-        summary="List what happened to a machine, newest first",
-        tag="machines",
+    _read(
+        ONE + "/history",
+        get_history,
+        Access.MACHINE,
+        "List what happened to a machine, newest first",
+        HistoryPage,
         query=HistoryParameters,
-        answer=HistoryPage,
-        errors=_AWAY,
     ),
-    Route(
-        method="PUT",
-        path=ONE + "/maintenance",
-        handler=begin_maintenance,
-        access=Access.OPERATE,
-        summary="Take a machine into maintenance; one that is in maintenance stays as it is",
-        tag="operators",
-        body=MaintenanceBody,
-        answer=Description,
-        errors=_MISSING_OR_BAD,
+    _change(
+        "PUT",
+        "/maintenance",
+        begin_maintenance,
+        "Take a machine into maintenance; one that is in maintenance stays as it is",
+        MaintenanceBody,
     ),
-    Route(
-        method="DELETE",
-        path=ONE + "/maintenance",
-        handler=end_maintenance,
-        access=Access.OPERATE,
-        summary="End maintenance",
-        tag="operators",
-        answer=Description,
-        errors=_MISSING,
+    _change("DELETE", "/maintenance", acting(Actions.clear_maintenance), "End maintenance"),
+    _change("DELETE", "/quarantine", acting(Actions.clear_quarantine), "End a forced quarantine"),
+    _change(
+        "PUT",
+        "/attached-device",
+        set_attached_device,
+        "Tell the machine's monitor what to interrogate",
+        AttachedDeviceBody,
     ),
-    Route(
-        method="DELETE",
-        path=ONE + "/quarantine",
-        handler=clear_quarantine,
-        access=Access.OPERATE,
-        summary="End a forced quarantine",
-        tag="operators",
-        answer=Description,
-        errors=_MISSING,
+    _change(
+        "DELETE", "/device", acting(Actions.remove_device), "Forget all that is known of the attached device"
     ),
-    Route(
-        method="PUT",
-        path=ONE + "/attached-device",
-        handler=set_attached_device,
-        access=Access.OPERATE,
-        summary="Tell the machine's monitor what to interrogate",
-        tag="operators",
-        body=AttachedDeviceBody,
-        answer=Description,
-        errors=_MISSING_OR_BAD,
+    _change("PUT", "/note", set_note, "Leave a note", NoteBody),
+    _change("DELETE", "/note", acting(Actions.clear_note), "Take the note away"),
+    _change(
+        "PUT",
+        "/supplied-dimensions",
+        supply_dimensions,
+        "Say where a ChromeOS device is, and what it cannot tell of itself",
+        SuppliedDimensionsBody,
     ),
-    Route(
-        method="DELETE",
-        path=ONE + "/device",
-        handler=remove_device,
-        access=Access.OPERATE,
-        summary="Forget all that is known of the attached device",
-        tag="operators",
-        answer=Description,
-        errors=_MISSING,
-    ),
-    Route(
-        method="PUT",
-        path=ONE + "/note",
-        handler=set_note,
-        access=Access.OPERATE,
-        summary="Leave a note",
-        tag="operators",
-        body=NoteBody,
-        answer=Description,
-        errors=_MISSING_OR_BAD,
-    ),
-    Route(
-        method="DELETE",
-        path=ONE + "/note",
-        handler=clear_note,
-        access=Access.OPERATE,
-        summary="Take the note away",
-        tag="operators",
-        answer=Description,
-        errors=_MISSING,
-    ),
-    Route(
-        method="PUT",
-        path=ONE + "/supplied-dimensions",
-        handler=supply_dimensions,
-        access=Access.OPERATE,
-        summary="Say where a ChromeOS device is, and what it cannot tell of itself",
-        tag="operators",
-        body=SuppliedDimensionsBody,
-        answer=Description,
-        errors=_MISSING_OR_BAD,
-    ),
-    Route(
-        method="GET",
-        path="/api/v1/whoami",
-        handler=who_am_i,
-        access=Access.KNOWN,
-        summary="Tell whom the server takes you for",
+    _read(
+        "/api/v1/whoami",
+        who_am_i,
+        Access.KNOWN,
+        "Tell whom the server takes you for",
+        WhoAmI,
         tag="session",
-        answer=WhoAmI,
+        errors=(),
     ),
 )
