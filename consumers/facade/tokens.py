@@ -11,6 +11,8 @@ import hmac
 import os
 import re
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from typing import Final
 import click
 
 from pipeline import logs
-from pipeline.command import CommandFailed
+from pipeline.command import CommandFailed, ExitCode
 from pipeline.errors import Misconfigured
 from schemas.ids import is_machine_id
 
@@ -157,9 +159,39 @@ def add_token(path: Path, role: Role, name: str) -> str:
     return token
 
 
+def revoke_tokens(path: Path, name: str) -> int:
+    """Take away all tokens of this name; return how many there were. What else the file holds stays as it is."""
+    read_tokens(path)  # a file that makes no sense is better not written
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.strip().startswith("#") or line.strip().split(":")[1:2] != [name]]
+    if len(kept) == len(lines):
+        return 0
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+            file.writelines(kept)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.copymode(path, file.name)
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise CommandFailed(f"cannot write the token file {path}: {error.strerror}") from error
+    return len(lines) - len(kept)
+
+
+_FILE: Final = click.option(
+    "--file",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    envvar="LABKEEPER_TOKENS",
+    show_envvar=True,
+    help="Where their hashes are kept; give the same file to `labkeeper facade --tokens`.",
+)
+
+
 @click.group("token")
 def token_command() -> None:
-    """Make tokens for people, machines and programs."""
+    """Make, list and revoke API tokens."""
 
 
 @token_command.command("new")
@@ -171,15 +203,7 @@ def token_command() -> None:
     required=True,
     help="Whom it stands for: an e-mail address, a program, or the id of the machine.",
 )
-@click.option(
-    "--file",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
-    envvar="LABKEEPER_TOKENS",
-    show_envvar=True,
-    help="Where its hash is kept; give the same file to `labkeeper facade --tokens`.",
-)
+@_FILE
 def new_command(role: str, name: str, path: Path) -> None:
     """Make a token and print it, once: only its hash is kept.
 
@@ -188,3 +212,30 @@ def new_command(role: str, name: str, path: Path) -> None:
       labkeeper token new --role machine --name rpi-1 --file tokens
     """
     click.echo(add_token(path, Role(role), name))
+
+
+@token_command.command("list")
+@_FILE
+def list_command(path: Path) -> None:
+    """Show for whom there are tokens: role, name, and how the token's hash begins.
+
+    \b
+      labkeeper token list --file tokens
+    """
+    for digest, caller in read_tokens(path).values():
+        click.echo(f"{caller.role:<8}  {caller.user}  {digest[:12]}")
+
+
+@token_command.command("revoke")
+@click.option("--name", required=True, help="Whose tokens.")
+@_FILE
+def revoke_command(name: str, path: Path) -> None:
+    """Take away all tokens of a person, program or machine. A running façade notices within a second.
+
+    \b
+      labkeeper token revoke --name alice@example.org --file tokens
+    """
+    count = revoke_tokens(path, name)
+    if count == 0:
+        raise CommandFailed(f"nobody called {name!r} has a token in {path}", ExitCode.NOT_FOUND)
+    click.echo(f"{count} revoked")

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from consumers.facade.tokens import Caller, Role, TokenFile, add_token, token_command
-from pipeline.command import CommandFailed
+from pipeline.command import CommandFailed, ExitCode
 from pipeline.errors import Misconfigured
 
 HASH = "0" * 64
@@ -57,6 +57,31 @@ def test_a_machines_token_is_named_after_a_machine(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="cannot write the token file"):
         add_token(tmp_path / "missing" / "tokens", Role.VIEWER, "vera")
+
+
+def test_tokens_are_listed_and_revoked_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text("# olga: on leave until May\n\n")
+    path.chmod(0o640)
+    kept = add_token(path, Role.VIEWER, "vera")
+    gone = [add_token(path, role, "olga") for role in (Role.OPERATOR, Role.ADMIN)]
+    listed = CliRunner().invoke(token_command, ["list", "--file", str(path)]).output
+    assert [line.split()[:2] for line in listed.splitlines()] == [
+        ["viewer", "vera"],
+        ["operator", "olga"],
+        ["admin", "olga"],
+    ]
+    assert kept not in listed
+    revoke = ["revoke", "--name", "olga", "--file", str(path)]
+    assert CliRunner().invoke(token_command, revoke, catch_exceptions=False).output == "2 revoked\n"
+    tokens = TokenFile(path)
+    assert tokens.caller_of(kept) == Caller("vera", Role.VIEWER)
+    assert [tokens.caller_of(token) for token in gone] == [None, None]
+    assert path.read_text().startswith("# olga: on leave until May\n\nviewer:vera:")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    again = CliRunner().invoke(token_command, revoke)
+    assert isinstance(again.exception, CommandFailed)
+    assert again.exception.code is ExitCode.NOT_FOUND
 
 
 @pytest.mark.parametrize(
