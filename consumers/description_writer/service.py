@@ -20,6 +20,7 @@ from consumers.description_writer.settings import GROUP, WriterSettings
 from pipeline import logs, metrics
 from pipeline.broker.deadletter import DeadLetters
 from pipeline.broker.protocol import Batch, Broker, Received, Subscription
+from pipeline.broker.reading import until_stopped
 from pipeline.clock import Clock
 from pipeline.errors import LeaseLost, Rejected, Retryable
 from pipeline.service import Abandoned, persist, together, wait_for
@@ -80,22 +81,10 @@ class DescriptionWriter:
     async def _decode(
         self, reader: Subscription, out: asyncio.Queue[_Work | None], stop: asyncio.Event
     ) -> None:
-        stopped = asyncio.ensure_future(stop.wait())
-        batches = aiter(reader)
-        try:
-            while not stop.is_set():
-                coming = asyncio.ensure_future(anext(batches))
-                await asyncio.wait({coming, stopped}, return_when=asyncio.FIRST_COMPLETED)
-                if not coming.done():
-                    coming.cancel()
-                    await asyncio.wait({coming})
-                    break
-                batch = coming.result()
-                began = time.monotonic()
-                changes, rejected = decode_all(batch.messages)
-                await out.put(_Work(batch, changes, rejected, began))
-        finally:
-            stopped.cancel()
+        async for batch in until_stopped(reader, stop):
+            began = time.monotonic()
+            changes, rejected = decode_all(batch.messages)
+            await out.put(_Work(batch, changes, rejected, began))
         await out.put(None)
 
     async def _apply(

@@ -39,7 +39,9 @@ def write(folder: Path) -> None:
 @_folder
 def check(folder: Path) -> None:
     """Exit with 1 when a document in FOLDER is missing or stale."""
-    stale = [name for name, content in documents(version("labkeeper")).items() if _read(folder / name) != content]
+    stale = [
+        name for name, content in documents(version("labkeeper")).items() if _read(folder / name) != content
+    ]
     if stale:
         raise CommandFailed(f"stale: {', '.join(stale)}; run `labkeeper schemas write {folder}`")
     click.echo("up to date")
