@@ -21,6 +21,12 @@ class RowCache:
         self._rows: OrderedDict[str, Description] = OrderedDict()
         self._lock = threading.Lock()
 
+    def latest(self, machine_ids: Iterable[str]) -> dict[str, Description]:
+        """Those that are remembered, in whatever version."""
+        with self._lock:
+            rows = self._rows
+            return {each: rows[each] for each in machine_ids if each in rows}
+
     def find(self, versions: Iterable[tuple[str, int]]) -> dict[str, Description]:
         """Those that are remembered in exactly these versions."""
         found: dict[str, Description] = {}

@@ -95,7 +95,7 @@ ALL: Final = tuple(sorted(HEARTBEAT + RARE, key=lambda column: _EVERY_FIELD.inde
 
 _ATTRIBUTES: Final = tuple(column.attribute for column in ALL)
 assert list(_ATTRIBUTES) == _EVERY_FIELD, "a field of Description has no column"
-_FIELDS_SET: Final = set(_EVERY_FIELD)
+_TEMPLATE: Final = Description.model_construct(set(_EVERY_FIELD))
 
 _heartbeat_values = itemgetter(*(column.attribute for column in HEARTBEAT))
 _rare_values = itemgetter(*(column.attribute for column in RARE))
@@ -135,22 +135,7 @@ def description_from(row: Sequence[Any]) -> Description:
         values["task_request"] = TaskRequest.model_validate(values["task_request"])
     if values["temperature"] is not None:
         values["temperature"] = {name: float(degrees) for name, degrees in values["temperature"].items()}
-    return _assembled(values)
-
-
-def with_version(description: Description, version: int) -> Description:
-    """A copy with another `row_version`."""
-    return description.evolve({"row_version": version})
-
-
-def _assembled(values: dict[str, Any]) -> Description:
-    """What `model_construct` makes, without its loop over all fields."""
-    description = Description.__new__(Description)
-    object.__setattr__(description, "__dict__", values)
-    object.__setattr__(description, "__pydantic_fields_set__", _FIELDS_SET)
-    object.__setattr__(description, "__pydantic_extra__", {})
-    object.__setattr__(description, "__pydantic_private__", None)
-    return description
+    return _TEMPLATE.evolve(values)
 
 
 def search_text(machine_id: str, description: Description) -> str:

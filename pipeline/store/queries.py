@@ -57,9 +57,9 @@ WRITE_HEARTBEATS: Final = (
     + _arrays(HEARTBEAT)
     + ") AS new(machine_id, "
     + _names(HEARTBEAT)
-    + ") WHERE descriptions.machine_id = new.machine_id"
+    + ") WHERE descriptions.machine_id = new.machine_id AND descriptions.row_version = new.row_version - 1"
 )
-"""Write what heartbeats change; the indexes stay as they are."""
+"""Write what heartbeats change, in rows that are still in the version they were in; the indexes stay as they are."""
 
 WRITE_MACHINES: Final = (
     "INSERT INTO descriptions (machine_id, search_text, "

@@ -1,8 +1,10 @@
 """The store on PostgreSQL or CockroachDB.
 
-A batch costs three statements, however many machines it is about: lock the rows and see their versions; read those that
-are not remembered in that version; write. Rows in which only the heartbeat's columns changed are written narrowly, which
-leaves the indexes alone. Whoever changes a row by hand must raise its `row_version` as well.
+A batch costs a handful of statements, however many machines it is about. Heartbeats of machines whose rows are remembered
+are written at once, on condition that the rows are still in the remembered versions. For everything else: lock the rows
+and see their versions; read those that are not remembered in that version; write. Rows in which only the heartbeat's
+columns changed are written narrowly, which leaves the indexes alone. Whoever changes a row by hand must raise its
+`row_version` as well.
 """
 
 from __future__ import annotations
@@ -10,19 +12,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Final
 
 import psycopg2
 
 from pipeline.broker.protocol import Outgoing
-from pipeline.errors import MachineNotFound
+from pipeline.errors import MachineNotFound, Rejected
 from pipeline.processor.pools import Pools
 from pipeline.store import queries
 from pipeline.store.cache import RowCache
 from pipeline.store.columns import (
     description_from,
     heartbeat_arrays,
-    only_heartbeat_differs,
     search_text,
     whole_arrays,
 )
@@ -52,6 +54,13 @@ class _Order:
     now: datetime
     who: str
     why: str = ""
+
+
+class _Outdated(Exception):
+    """A row is no longer in the version that the edit was made for."""
+
+
+_machine_id: Final = attrgetter("machine_id")
 
 
 class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
@@ -105,8 +114,9 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
                 _announce(session, change_message(updated, who), updated.after.row_version, now)
             return edits
 
-        (updated,) = await self._commit(work)
-        return updated
+        edits = await self._database.run(work)
+        self._remember(edits)
+        return edits[0].updated
 
     async def update_many(
         self, changes: Mapping[str, Sequence[Change]], *, now: datetime, who: str = LABKEEPER_USER
@@ -115,15 +125,41 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
         if not changes:
             return []
         order = _Order(checked(changes), now, who)
-        machine_ids = list(changes)
-        return await self._commit(
-            lambda session: self._carry_out(session, order, self._locked(session, machine_ids))
-        )
-
-    async def _commit(self, work: Callable[[Session], list[Edit]]) -> list[Updated]:
-        edits = await self._database.run(work)
-        self._cache.remember({each.machine_id: each.after for each in edits if each.after.row_version > 0})
+        edits = await self._database.on_a_thread(lambda: self._write_many(order))
         return [each.updated for each in edits]
+
+    def _write_many(self, order: _Order) -> list[Edit]:
+        try:
+            edits = self._database.transact(lambda session: self._write_at_once(session, order))
+        except _Outdated:
+            edits = self._database.transact(lambda session: self._write_locked(session, order))
+        self._remember(edits)
+        return edits
+
+    def _remember(self, edits: Sequence[Edit]) -> None:
+        self._cache.remember({each.machine_id: each.after for each in edits if each.after.row_version > 0})
+
+    def _write_at_once(self, session: Session, order: _Order) -> list[Edit]:
+        """Without a look at the rows, if that will do. Raises `_Outdated`."""
+        heartbeats = self._heartbeats(order)
+        if heartbeats is None:
+            return self._write_locked(session, order)
+        _write_heartbeats(session, sorted(heartbeats, key=_machine_id))
+        return heartbeats
+
+    def _write_locked(self, session: Session, order: _Order) -> list[Edit]:
+        return self._carry_out(session, order, self._locked(session, list(order.changes)))
+
+    def _heartbeats(self, order: _Order) -> list[Edit] | None:
+        """The edits, if all rows are remembered and each gets a heartbeat, as far as we remember."""
+        remembered = self._cache.latest(order.changes)
+        if len(remembered) < len(order.changes):
+            return None
+        try:
+            edits = self._edits(order, remembered, {})
+        except Rejected:
+            return None  # it may be that only what we remember is rejected
+        return edits if all(each.is_heartbeat and each.kinds for each in edits) else None
 
     def _locked(self, session: Session, machine_ids: Sequence[str]) -> dict[str, Description]:
         """Those that exist, locked until the transaction ends."""
@@ -137,17 +173,7 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
 
     def _carry_out(self, session: Session, order: _Order, befores: Mapping[str, Description]) -> list[Edit]:
         last_versions = _last_versions(session, [each for each in order.changes if each not in befores])
-        edits = [
-            edit(
-                machine_id,
-                befores.get(machine_id),
-                changes,
-                now=order.now,
-                pools=self._pools,
-                last_version=last_versions.get(machine_id, 0),
-            )
-            for machine_id, changes in order.changes.items()
-        ]
+        edits = self._edits(order, befores, last_versions)
         _write_rows(session, [each for each in edits if each.kinds])
         history = [
             line
@@ -159,6 +185,21 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
         ]
         _write_history(session, history, order)
         return edits
+
+    def _edits(
+        self, order: _Order, befores: Mapping[str, Description], last_versions: Mapping[str, int]
+    ) -> list[Edit]:
+        return [
+            edit(
+                machine_id,
+                befores.get(machine_id),
+                changes,
+                now=order.now,
+                pools=self._pools,
+                last_version=last_versions.get(machine_id, 0),
+            )
+            for machine_id, changes in order.changes.items()
+        ]
 
     async def get(self, machine_id: str) -> Description:
         """See the protocol."""
@@ -263,21 +304,23 @@ def _last_versions(session: Session, machine_ids: Sequence[str]) -> dict[str, in
 
 
 def _write_rows(session: Session, edits: Sequence[Edit]) -> None:
-    heartbeats: list[Edit] = []
-    others: list[Edit] = []
-    for each in edits:
-        narrow = each.before is not None and only_heartbeat_differs(each.before, each.after)
-        (heartbeats if narrow else others).append(each)
+    heartbeats = [each for each in edits if each.is_heartbeat]
+    others = [each for each in edits if not each.is_heartbeat]
     if heartbeats:
-        machine_ids = plain_array([each.machine_id for each in heartbeats])
-        arrays = heartbeat_arrays(each.after for each in heartbeats)
-        session.execute(queries.WRITE_HEARTBEATS, (machine_ids, *arrays))
+        _write_heartbeats(session, heartbeats)
     if others:
-        others.sort(key=lambda each: each.machine_id)  # new rows, too, are locked in one order
+        others.sort(key=_machine_id)  # new rows, too, are locked in one order
         machine_ids = plain_array([each.machine_id for each in others])
         texts = text_array(search_text(each.machine_id, each.after) for each in others)
         arrays = whole_arrays(each.after for each in others)
         session.execute(queries.WRITE_MACHINES, (machine_ids, texts, *arrays))
+
+
+def _write_heartbeats(session: Session, edits: Sequence[Edit]) -> None:
+    machine_ids = plain_array([each.machine_id for each in edits])
+    arrays = heartbeat_arrays(each.after for each in edits)
+    if session.execute(queries.WRITE_HEARTBEATS, (machine_ids, *arrays)) < len(edits):
+        raise _Outdated
 
 
 def _write_history(session: Session, history: Sequence[Line], order: _Order) -> None:

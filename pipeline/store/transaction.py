@@ -145,11 +145,17 @@ class Database:
 
     async def run(self, work: Work[T]) -> T:
         """Run `work` in a serializable transaction on a worker thread; see `transact`."""
-        return await self._on_a_thread(lambda: self.transact(work))
+        return await self.on_a_thread(lambda: self.transact(work))
 
     async def read(self, work: Work[T]) -> T:
         """Run `work`, a single statement, on a worker thread; see `query`."""
-        return await self._on_a_thread(lambda: self.query(work))
+        return await self.on_a_thread(lambda: self.query(work))
+
+    async def on_a_thread(self, call: Callable[[], T]) -> T:
+        """Run `call` on a worker thread, where it may use `transact` and `query`."""
+        if self._closing.is_set():
+            raise StoreUnavailable("the store has been closed")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def transact(self, work: Work[T]) -> T:
         """Run `work` in a serializable transaction until it has been committed, once, and return what it returned.
@@ -178,11 +184,6 @@ class Database:
             for connection in self._open:
                 connection.close()
             self._open.clear()
-
-    async def _on_a_thread(self, call: Callable[[], T]) -> T:
-        if self._closing.is_set():
-            raise StoreUnavailable("the store has been closed")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _insist(self, attempt: Callable[[], T]) -> T:
         give_up_at = time.monotonic() + self._policy.give_up_after.total_seconds()

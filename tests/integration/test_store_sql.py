@@ -12,6 +12,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from pipeline.errors import Rejected
 from pipeline.processor.operators import toggle_mode
 from pipeline.processor.pools import Pools
 from pipeline.store import queries
@@ -197,6 +198,27 @@ async def test_what_a_store_remembers_is_checked_against_the_row(store: SqlStore
         assert changed.in_maintenance
         assert changed.row_version == 3
         assert (deleted.row_version, reborn.row_version, same.row_version) == (3, 6, 2)
+    finally:
+        await other.close()
+
+
+async def test_nothing_is_rejected_for_what_a_store_wrongly_remembers(store: SqlStore, url: str) -> None:
+    """A change is judged by the row as it is, not as it was."""
+
+    def picky(before: Description) -> Description:
+        if before.battery < 50:
+            raise Rejected("battery too low")
+        return before.model_copy(update={"battery": before.battery + 1})
+
+    other = SqlStore(url, pools=POOLS)
+    try:
+        await store.update_many({"skia-1": [heartbeat(1)], "skia-2": [heartbeat(51)]}, now=NOW)
+        await other.update_many({"skia-1": [heartbeat(60)]}, now=NOW)
+
+        updates = await store.update_many({"skia-2": [picky], "skia-1": [picky]}, now=NOW)
+
+        assert [each.after.battery for each in updates] == [52, 61]
+        assert [await other.get(each.machine_id) for each in updates] == [each.after for each in updates]
     finally:
         await other.close()
 
