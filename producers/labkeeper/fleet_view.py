@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.command import CommandFailed
 from pipeline.processor.transition import Difference, differences
-from producers.labkeeper.event_stream import ServerSentEvent
+from pipeline.sse import ServerSentEvent
 from producers.labkeeper.machine_view import id_of, read_machine
 from schemas.description import Description
 

@@ -15,9 +15,9 @@ from rich.text import Text
 from pipeline.clock import SystemClock
 from pipeline.command import CommandFailed, ExitCode
 from pipeline.retry import Backoff
+from pipeline.sse import EventStream, ServerSentEvent
 from producers.labkeeper.access import Access, facade_options
 from producers.labkeeper.client import MACHINES, FacadeClient, StreamBroken
-from producers.labkeeper.event_stream import EventStream, ServerSentEvent
 from producers.labkeeper.fleet_view import FleetView, News, NewsKind
 from producers.labkeeper.machine_ids import machine_ids
 from producers.labkeeper.machine_view import State, in_words, state_of

@@ -14,7 +14,7 @@ import aiohttp
 from pydantic import ValidationError
 
 from pipeline.errors import MachineNotFound, Misconfigured, Overloaded, Rejected, Retryable
-from producers.machine_monitor.sse import Message, SseReader
+from pipeline.sse import EventStream, ServerSentEvent
 from schemas.description import Description
 
 EVENT_PATH: Final = "/json/v1/machine/event/"
@@ -25,7 +25,6 @@ REQUEST_TIME: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 _STREAM_TIME: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=300)
 """A stream that says nothing for five minutes may be dead without our knowing: better ask anew."""
 BODY_LIMIT: Final = 4 * 1024 * 1024
-_LINE_LIMIT: Final = 1024 * 1024
 _TOKEN_LIMIT: Final = 64 * 1024
 _TOKEN = re.compile(r"[!-~]+")
 _SHOWN: Final = 300
@@ -96,7 +95,9 @@ class Facade:
             raise FacadeUnavailable(f"{path} did not answer with a Description") from error
 
     @asynccontextmanager
-    async def hints(self, machine_id: str, *, after: str = "") -> AsyncIterator[AsyncIterator[Message]]:
+    async def hints(
+        self, machine_id: str, *, after: str = ""
+    ) -> AsyncIterator[AsyncIterator[ServerSentEvent]]:
         """The stream of changes of one machine, after the message with that id. Raises `FacadeUnavailable`, also while it is read."""
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
         async with self._request(
@@ -105,7 +106,6 @@ class Facade:
             params={"stream": machine_id},
             headers=headers,
             timeout=_STREAM_TIME,
-            read_bufsize=_LINE_LIMIT,
         ) as answer:
             if answer.status != 200 or answer.content_type != "text/event-stream":
                 raise FacadeUnavailable(f"{HINTS_PATH} answered {answer.status}: {await _said(answer)}")
@@ -148,17 +148,14 @@ def check_url(url: str) -> str:
     return url.rstrip("/")
 
 
-async def _messages(answer: aiohttp.ClientResponse) -> AsyncIterator[Message]:
-    reader = SseReader()
-    while True:
+async def _messages(answer: aiohttp.ClientResponse) -> AsyncIterator[ServerSentEvent]:
+    stream = EventStream(longest_event=BODY_LIMIT)
+    async for chunk in answer.content.iter_any():
         try:
-            line = await answer.content.readline()
-        except ValueError as error:  # how aiohttp says that a line is too long
-            raise FacadeUnavailable(f"{HINTS_PATH} sent too long a line") from error
-        if not line:
-            return
-        if message := reader.feed(line.decode("utf-8", "replace").rstrip("\r\n")):
-            yield message
+            for event in stream.feed(chunk):
+                yield event
+        except Rejected as error:
+            raise FacadeUnavailable(f"{HINTS_PATH} sent too long an event") from error
 
 
 async def _bounded(answer: aiohttp.ClientResponse) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.command import CommandFailed
-from producers.labkeeper.event_stream import ServerSentEvent
+from pipeline.sse import ServerSentEvent
 from producers.labkeeper.fleet_view import FleetView, News, NewsKind
 from tests.unit.producers.labkeeper.fleet import T0, machine
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import Rejected
-from producers.labkeeper import event_stream
-from producers.labkeeper.event_stream import EventStream, ServerSentEvent
+from pipeline.sse import EventStream, ServerSentEvent
 
 STREAM = (
     "\ufeffretry: 1500\n\n: a comment\n\n"
@@ -59,12 +58,10 @@ def test_a_server_cannot_keep_us_waiting_for_hours() -> None:
     assert stream.retry_seconds == 60
 
 
-def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_stream, "_LONGEST_EVENT", 1000)
-
+def test_an_event_without_end_is_refused() -> None:
     for endless in (b"x" * 300, b"data: xxxxxxx\n" * 30):
         with pytest.raises(Rejected, match="too large"):
-            _read_all(EventStream(), [endless] * 10)
+            _read_all(EventStream(longest_event=1000), [endless] * 10)
 
 
 def _read_all(stream: EventStream, chunks: list[bytes]) -> None:

@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from pipeline.errors import Rejected
 
-_LONGEST_EVENT: Final = 32 * 1024 * 1024
+LONGEST_EVENT: Final = 32 * 1024 * 1024
 """Bytes. A machine is some 10 KB; what grows beyond this is not a façade's stream."""
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _LONGEST_RETRY: Final = 60.0
@@ -29,8 +29,10 @@ class ServerSentEvent:
 class EventStream:
     """Makes events of chunks. One for each connection; `last_id` is what to resume from."""
 
-    def __init__(self, *, last_id: str = "") -> None:
+    def __init__(self, *, last_id: str = "", longest_event: int = LONGEST_EVENT) -> None:
+        """`longest_event` in bytes."""
         self.last_id = last_id
+        self._longest_event = longest_event
         self.retry_seconds: float | None = None
         """How long the server asks us to wait before we connect again."""
         self._rest = b""
@@ -42,7 +44,7 @@ class EventStream:
 
     def resumed(self) -> Self:
         """For the next connection, which goes on behind the last id."""
-        return type(self)(last_id=self.last_id)
+        return type(self)(last_id=self.last_id, longest_event=self._longest_event)
 
     def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
         """Events that end in this chunk. Raises `Rejected` when one grows beyond all bounds."""
@@ -55,7 +57,7 @@ class EventStream:
             whole, self._rest = self._rest + line, b""
             yield from self._take(whole)
         self._rest += rest
-        if self._size + len(self._rest) > _LONGEST_EVENT:
+        if self._size + len(self._rest) > self._longest_event:
             raise Rejected("the stream holds an event that is too large to be a façade's: check --url")
 
     def _take(self, line: bytes) -> Iterator[ServerSentEvent]:
