@@ -36,7 +36,7 @@ class Screen:
     def say(self, text: str, *, colour: str | None = None) -> None:
         """A line of our own."""
         try:
-            click.secho(text, fg=colour)
+            click.secho(text, fg=colour, reset=colour is not None)
             sys.stdout.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -28,6 +28,8 @@ _AT_ONCE_S: Final = 10.0
 _TRIES: Final = 3
 _FIRST_PAUSE_S: Final = 0.25
 _LONGEST_PAUSE_S: Final = 30.0
+_SENTENCE: Final = "labkeeper: "
+"""What `pipeline.command.run` puts before a mistake that is explained."""
 _READ_EVERY_S: Final = 0.1
 _HURRIED_S: Final = 2.0
 _LONGEST_READ: Final = 1 << 20
@@ -90,16 +92,16 @@ class Child:
 
     async def keep_running(self) -> None:
         """Run the role until `stop` is called. Raises `CommandFailed` when it will not run."""
-        tries, pause_s = 0, _FIRST_PAUSE_S
+        tries, pause_s, has_run = 0, _FIRST_PAUSE_S, False
         while not self._stopping.is_set():
             began = time.monotonic()
             code = await self._run_once()
             if self._stopping.is_set():
                 return
             if time.monotonic() - began >= _AT_ONCE_S:
-                tries, pause_s = 0, _FIRST_PAUSE_S
+                tries, pause_s, has_run = 0, _FIRST_PAUSE_S, True
             tries += 1
-            if code == ExitCode.USAGE or tries >= _TRIES:
+            if tries >= _TRIES or (not has_run and self._is_hopeless(code)):
                 raise CommandFailed(self._failure(tries))
             self._screen.complain(
                 f"{self.role.name} ended ({_how(code)}, {self._reason()}): starting it again in {pause_s:g} s"
@@ -158,6 +160,10 @@ class Child:
                 self._last_words = as_text(line)
             self._screen.relay(self.role.name, line)
 
+    def _is_hopeless(self, code: int) -> bool:
+        """Whether it ended with a sentence for people: something is set up wrongly, and will be next time."""
+        return code == ExitCode.USAGE or (code == ExitCode.FAILED and self._last_words.startswith(_SENTENCE))
+
     def _failure(self, tries: int) -> str:
         times = f" {tries} times" if tries > 1 else ""
         return (
@@ -166,7 +172,7 @@ class Child:
 
     def _reason(self) -> str:
         first, *_ = self._last_words.splitlines() or ["without a word"]
-        return first.removeprefix("labkeeper: ")
+        return first.removeprefix(_SENTENCE)
 
 
 class Supervisor:

@@ -117,14 +117,22 @@ async def test_a_child_that_is_killed_is_started_again(lab: Lab, capsys: pytest.
 
 
 async def test_a_child_that_will_not_run_ends_everything_with_its_reason(lab: Lab) -> None:
-    words = "import sys; sys.exit('labkeeper: the port is taken')"
+    words = "import sys; sys.exit('Kaboom: no idea')"
     lab.supervisor.start([lab.role("good", GOOD), lab.role("bad", words)])
 
     with pytest.raises(
-        CommandFailed, match=r"^bad ended 3 times right after its start: the port is taken \(its log is"
+        CommandFailed, match=r"^bad ended 3 times right after its start: Kaboom: no idea \(its log is"
     ):
         await asyncio.wait_for(lab.supervisor.watch(), 60)
     await lab.supervisor.stop((("bad",), ("good",)))
+
+
+async def test_a_mistake_that_is_explained_is_not_tried_again(lab: Lab) -> None:
+    lab.supervisor.start([lab.role("bad", "import sys; sys.exit('labkeeper: choose another port')")])
+
+    with pytest.raises(CommandFailed, match=r"^bad ended right after its start: choose another port"):
+        await asyncio.wait_for(lab.supervisor.watch(), 60)
+    await lab.supervisor.stop((("bad",),))
 
 
 async def test_wrong_usage_is_not_tried_again(lab: Lab) -> None:
