@@ -7,6 +7,7 @@ is handed out, and it is released as soon as everything handed out has been ackn
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pipeline.broker import embedded_groups
 from pipeline.broker.embedded_groups import Holding, Member, Share
 from pipeline.broker.embedded_session import Session
 from pipeline.broker.protocol import Received
+from pipeline.broker.waiting import is_set_within
 from pipeline.errors import BrokerUnavailable, LeaseLost
 from pipeline.retry import Backoff
 
@@ -37,6 +39,8 @@ class Reading:
     handed_out: int
     """The first offset that the reader has not been given."""
     acknowledged: int
+    held_until: float = math.inf
+    """Monotonic time at which the lease runs out: after it, somebody else may be reading this."""
     drained_by: float | None = None
     """Monotonic time by which it is released, if it is being drained."""
     is_lost: bool = False
@@ -49,7 +53,12 @@ class Reading:
     @property
     def is_open(self) -> bool:
         """Whether messages of it may be handed out."""
-        return not self.is_lost and self.drained_by is None
+        return not self.is_lost and self.drained_by is None and not self.is_overdue
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the lease has run out, as far as we know."""
+        return time.monotonic() > self.held_until
 
     @property
     def is_drained(self) -> bool:
@@ -135,7 +144,7 @@ class GroupMembership:
             try:
                 await self.beat()
                 backoff.reset()
-                await self._wait(self._pause())
+                await is_set_within(self._beat_now, self._pause())
             except BrokerUnavailable as error:
                 logs.get_logger().warning(
                     "broker_heartbeat_failed", group=self._member.group, reason=str(error)
@@ -144,12 +153,13 @@ class GroupMembership:
 
     async def beat(self) -> None:
         """Renew the leases and adapt to who else is there."""
+        self._beat_now.clear()  # whatever happens from now on is a reason for another one
         releasing = [partition for partition, reading in self._owned.items() if reading.is_drained]
-        self._apply(
-            await self._session.transaction(
-                lambda cursor: embedded_groups.beat(cursor, self._member, releasing=releasing)
-            )
+        held_until = time.monotonic() + self._member.lease.total_seconds()
+        share = await self._session.transaction(
+            lambda cursor: embedded_groups.beat(cursor, self._member, releasing=releasing)
         )
+        self._apply(share, held_until)
 
     async def acknowledge(self, ends: Mapping[int, int]) -> None:
         """Record progress; raises `LeaseLost` for partitions that have passed on, or `BrokerUnavailable`."""
@@ -205,23 +215,19 @@ class GroupMembership:
         ends = [reading.drained_by for reading in self._owned.values() if reading.drained_by is not None]
         return max(0.0, min([pause, *(end - time.monotonic() for end in ends)]))
 
-    async def _wait(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._beat_now.wait(), seconds)
-        except TimeoutError:
-            return
-        self._beat_now.clear()
-
-    def _apply(self, share: Share) -> None:
+    def _apply(self, share: Share, held_until: float) -> None:
         for partition, reading in list(self._owned.items()):
             holding = share.held.get(partition)
             if holding is None or holding.epoch != reading.epoch:
                 reading.is_lost = True
                 del self._owned[partition]
+            elif reading.is_overdue:
+                self._resume(reading)
         for partition, holding in share.held.items():
             if partition not in self._owned:
                 self._owned[partition] = _begin(partition, holding)
                 self._changed.set()
+            self._owned[partition].held_until = held_until
         self._drain(share.surplus)
 
     def _drain(self, surplus: int) -> None:
@@ -245,6 +251,7 @@ class GroupMembership:
             position=reading.handed_out,
             handed_out=reading.handed_out,
             acknowledged=reading.acknowledged,
+            held_until=reading.held_until,
         )
         self._changed.set()
 

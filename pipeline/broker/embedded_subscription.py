@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final
+from typing import Final, Self
 
 from pipeline import logs
 from pipeline.broker import embedded_log
@@ -16,6 +16,7 @@ from pipeline.broker.embedded_membership import Chunk, Membership, Reading
 from pipeline.broker.embedded_session import Cursor, Session
 from pipeline.broker.protocol import Batch, Received
 from pipeline.broker.record_batch import Place, decode
+from pipeline.broker.waiting import is_set_within
 from pipeline.errors import BrokerUnavailable
 from pipeline.retry import Backoff
 
@@ -59,8 +60,8 @@ class Arrivals:
 
     async def gather(self, max_wait: float) -> None:
         """Wait for the first, and then at most `max_wait` seconds for more."""
-        if await _is_set(self.something, _LOOK_ANYWAY_S):
-            await _is_set(self._enough, self._since + max_wait - time.monotonic())
+        if await is_set_within(self.something, _LOOK_ANYWAY_S):
+            await is_set_within(self._enough, self._since + max_wait - time.monotonic())
 
 
 class EmbeddedSubscription:
@@ -100,8 +101,12 @@ class EmbeddedSubscription:
         await self._membership.leave()
         await self._session.close()
 
-    async def __aiter__(self) -> AsyncIterator[Batch]:
-        """Batches, until the subscription is closed."""
+    def __aiter__(self) -> Self:
+        """See the protocol."""
+        return self
+
+    async def __anext__(self) -> Batch:
+        """The next batch. Can be cancelled, and asked again, without losing anything."""
         while True:
             await self._has_ahead.wait()
             if self._work is None or self._work.done():
@@ -111,9 +116,10 @@ class EmbeddedSubscription:
             self._wants_more.set()
             messages = _hand_out(chunks)
             if messages:
-                yield Batch(messages)
+                return Batch(messages)
         if self._work is not None and not self._work.cancelled():
             self._work.result()
+        raise StopAsyncIteration
 
     async def acknowledge(self, batch: Batch) -> None:
         """See the protocol."""
@@ -248,14 +254,3 @@ def _hand_out(chunks: list[Chunk]) -> list[Received]:
             messages += chunk.messages
             chunk.reading.handed_out = chunk.messages[-1].offset + 1
     return messages
-
-
-async def _is_set(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for the event, at most so long. True when it is set."""
-    if event.is_set() or seconds <= 0:
-        return event.is_set()
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True

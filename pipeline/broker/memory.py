@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from operator import attrgetter
 from types import MappingProxyType
+from typing import Self
 
 from pipeline.broker.catalogue import Catalogue, check_size
 from pipeline.broker.memory_groups import MemoryGroup
 from pipeline.broker.partitions import partition_of
 from pipeline.broker.protocol import Batch, From, Lag, Outgoing, Received, Subscription
 from pipeline.broker.record_batch import record_of
+from pipeline.broker.waiting import is_set_within
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import BrokerUnavailable, Rejected
 
@@ -218,16 +220,20 @@ class MemorySubscription:
         self._group.leave(self)
         self.wake()
 
-    async def __aiter__(self) -> AsyncIterator[Batch]:
-        """Batches, until the subscription is closed."""
+    def __aiter__(self) -> Self:
+        """See the protocol."""
+        return self
+
+    async def __anext__(self) -> Batch:
+        """The next batch."""
         while not self._is_closed:
             positions = self._group.open_positions(self)
-            if not self._broker.unread(self.topic, positions):
-                await self._arrival()
-                continue
-            messages = self._broker.read(self.topic, positions, self._max_records)
-            self._group.hand_out({message.partition: message.offset + 1 for message in messages})
-            yield Batch(messages)
+            if self._broker.unread(self.topic, positions):
+                messages = self._broker.read(self.topic, positions, self._max_records)
+                self._group.hand_out({message.partition: message.offset + 1 for message in messages})
+                return Batch(messages)
+            await self._arrival()
+        raise StopAsyncIteration
 
     async def acknowledge(self, batch: Batch) -> None:
         """See the protocol."""
@@ -242,5 +248,4 @@ class MemorySubscription:
             if self._broker.unread(self.topic, self._group.open_positions(self)) >= self._max_records:
                 return
             self._woken.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), left)
+            await is_set_within(self._woken, left)

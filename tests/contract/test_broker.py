@@ -448,6 +448,26 @@ async def test_a_waiting_reader_wakes_within_20_ms(case: BrokerCase) -> None:
     assert statistics.median(seconds) < 0.020
 
 
+async def test_a_reader_may_give_up_waiting_and_ask_again(case: BrokerCase) -> None:
+    """A wait for the next batch can be cancelled at any moment; nothing is lost and the iterator lives on."""
+    async with case.broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
+        batches = aiter(subscription)
+        messages: list[Received] = []
+        first = 0
+        async with asyncio.timeout(PATIENCE_S):
+            while len(messages) < 200:
+                if first < 200:
+                    await case.other.publish(events(10, first=first))
+                    first += 10
+                try:
+                    batch = await asyncio.wait_for(anext(batches), 0.001)
+                except TimeoutError:
+                    continue
+                messages += batch.messages
+                await subscription.acknowledge(batch)
+    assert values(messages) == list(range(200))
+
+
 async def test_a_reader_that_does_not_read_stops_nobody(case: BrokerCase) -> None:
     """One slow reader holds up neither the publishers nor the other groups, and misses nothing."""
     async with case.broker.subscribe(MACHINE_EVENTS, group="slow", max_records=10) as slow:

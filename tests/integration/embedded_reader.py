@@ -7,10 +7,13 @@ but messages whose value is `hold`: with those in hand it waits for ever.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from datetime import timedelta
 
+from pipeline import logs
 from pipeline.broker.embedded import EmbeddedBroker
+from pipeline.errors import LeaseLost
 from schemas.topics import MACHINE_EVENTS
 
 
@@ -20,6 +23,7 @@ def say(text: str) -> None:
 
 
 async def main(url: str, group: str, lease_s: float) -> None:
+    logs.configure("embedded_reader")
     broker = EmbeddedBroker(url, lease=timedelta(seconds=lease_s))
     async with broker.subscribe(MACHINE_EVENTS, group=group) as subscription:
         say("reading")
@@ -27,7 +31,8 @@ async def main(url: str, group: str, lease_s: float) -> None:
             say(" ".join(message.value.decode() for message in batch.messages))
             if any(message.value == b"hold" for message in batch.messages):
                 await asyncio.Event().wait()
-            await subscription.acknowledge(batch)
+            with contextlib.suppress(LeaseLost):
+                await subscription.acknowledge(batch)
 
 
 if __name__ == "__main__":

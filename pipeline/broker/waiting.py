@@ -1,0 +1,21 @@
+"""Waiting for an event with a bound."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for the event, at most so long. True when it is set.
+
+    Not by `asyncio.wait_for`: in Python 3.11 that swallows a cancellation which comes together with the event, and a
+    task that is being cancelled then lives on.
+    """
+    if event.is_set() or seconds <= 0:
+        return event.is_set()
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
