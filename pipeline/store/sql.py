@@ -1,66 +1,43 @@
 """The store on PostgreSQL or CockroachDB.
 
-A batch costs a handful of statements, however many machines it is about. Heartbeats of machines whose rows are remembered
-are written at once, on condition that the rows are still in the remembered versions. For everything else: lock the rows
-and see their versions; read those that are not remembered in that version; write. Rows in which only the heartbeat's
-columns changed are written narrowly, which leaves the indexes alone. Whoever changes a row by hand must raise its
-`row_version` as well.
+A batch costs a handful of statements, however many machines it is about. Where all rows are remembered they are written
+at once, on condition that they are still in the remembered versions. Otherwise: lock the rows and see their versions; read
+those that are not remembered in that version; write. Rows in which only the heartbeat's columns changed are written
+narrowly, which leaves the indexes alone. Whoever changes a row by hand must raise its `row_version` as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, Final
 
 import psycopg2
 
-from pipeline.broker.protocol import Outgoing
 from pipeline.errors import MachineNotFound, Rejected
 from pipeline.processor.pools import Pools
 from pipeline.store import queries
 from pipeline.store.cache import RowCache
 from pipeline.store.columns import (
     description_from,
-    heartbeat_arrays,
-    search_text,
-    whole_arrays,
 )
 from pipeline.store.cursor import check_limit, read_cursor, write_cursor
 from pipeline.store.edits import DELETED, Edit, checked, edit
-from pipeline.store.history import Line, lines
+from pipeline.store.history import lines
 from pipeline.store.listing import listing
-from pipeline.store.literals import plain_array, text_array, to_json
+from pipeline.store.literals import plain_array, to_json
 from pipeline.store.messages import change_message, deletion_message
 from pipeline.store.protocol import LABKEEPER_USER, Change, Page, Query, Updated
 from pipeline.store.services import SqlLeases, SqlOutbox, SqlProgressLog
 from pipeline.store.transaction import Database, RetryPolicy, Session, forget_signatures
+from pipeline.store.writing import Order, Outdated, announce, check_versions, write, write_history
 from schemas.changes import HistoryEntry
 from schemas.description import Description
-from schemas.ids import is_machine_id, new_ulid
+from schemas.ids import is_machine_id
 
 _NO_POOLS: Final = Pools(())
 _FORGET_AT_ONCE: Final = 5000
 """Lines of history dropped in one statement."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Changes to carry out."""
-
-    changes: Mapping[str, Sequence[Change]]
-    now: datetime
-    who: str
-    why: str = ""
-
-
-class _Outdated(Exception):
-    """A row is no longer in the version that the edit was made for."""
-
-
-_machine_id: Final = attrgetter("machine_id")
 
 
 class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
@@ -102,7 +79,7 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
         """See the protocol."""
         if not create and not is_machine_id(machine_id):
             raise MachineNotFound(machine_id)
-        order = _Order(checked({machine_id: [change]}), now, who, why)
+        order = Order(checked({machine_id: [change]}), now, who, why)
 
         def work(session: Session) -> list[Edit]:
             befores = self._locked(session, [machine_id])
@@ -111,7 +88,7 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
             edits = self._carry_out(session, order, befores)
             updated = edits[0].updated
             if updated.kinds:
-                _announce(session, change_message(updated, who), updated.after.row_version, now)
+                announce(session, change_message(updated, who), updated.after.row_version, now)
             return edits
 
         edits = await self._database.run(work)
@@ -124,14 +101,14 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
         """See the protocol."""
         if not changes:
             return []
-        order = _Order(checked(changes), now, who)
+        order = Order(checked(changes), now, who)
         edits = await self._database.on_a_thread(lambda: self._write_many(order))
         return [each.updated for each in edits]
 
-    def _write_many(self, order: _Order) -> list[Edit]:
+    def _write_many(self, order: Order) -> list[Edit]:
         try:
             edits = self._database.transact(lambda session: self._write_at_once(session, order))
-        except _Outdated:
+        except Outdated:
             edits = self._database.transact(lambda session: self._write_locked(session, order))
         self._remember(edits)
         return edits
@@ -139,27 +116,27 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
     def _remember(self, edits: Sequence[Edit]) -> None:
         self._cache.remember({each.machine_id: each.after for each in edits if each.after.row_version > 0})
 
-    def _write_at_once(self, session: Session, order: _Order) -> list[Edit]:
-        """Without a look at the rows, if that will do. Raises `_Outdated`."""
-        heartbeats = self._heartbeats(order)
-        if heartbeats is None:
+    def _write_at_once(self, session: Session, order: Order) -> list[Edit]:
+        """Trust what is remembered, and find out while writing. Raises `Outdated`."""
+        edits = self._expected(order)
+        if edits is None:
             return self._write_locked(session, order)
-        _write_heartbeats(session, sorted(heartbeats, key=_machine_id))
-        return heartbeats
+        check_versions(session, [each for each in edits if not each.is_heartbeat])
+        write(session, order, edits)
+        return edits
 
-    def _write_locked(self, session: Session, order: _Order) -> list[Edit]:
+    def _write_locked(self, session: Session, order: Order) -> list[Edit]:
         return self._carry_out(session, order, self._locked(session, list(order.changes)))
 
-    def _heartbeats(self, order: _Order) -> list[Edit] | None:
-        """The edits, if all rows are remembered and each gets a heartbeat, as far as we remember."""
+    def _expected(self, order: Order) -> list[Edit] | None:
+        """What comes of the remembered rows, if all are remembered and none is rejected: that, the true rows decide."""
         remembered = self._cache.latest(order.changes)
         if len(remembered) < len(order.changes):
             return None
         try:
-            edits = self._edits(order, remembered, {})
+            return self._edits(order, remembered, {})
         except Rejected:
-            return None  # it may be that only what we remember is rejected
-        return edits if all(each.is_heartbeat and each.kinds for each in edits) else None
+            return None
 
     def _locked(self, session: Session, machine_ids: Sequence[str]) -> dict[str, Description]:
         """Those that exist, locked until the transaction ends."""
@@ -171,23 +148,14 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
                 befores[machine_id] = description_from(row)
         return befores
 
-    def _carry_out(self, session: Session, order: _Order, befores: Mapping[str, Description]) -> list[Edit]:
+    def _carry_out(self, session: Session, order: Order, befores: Mapping[str, Description]) -> list[Edit]:
         last_versions = _last_versions(session, [each for each in order.changes if each not in befores])
         edits = self._edits(order, befores, last_versions)
-        _write_rows(session, [each for each in edits if each.kinds])
-        history = [
-            line
-            for each in edits
-            if each.differences
-            for line in lines(
-                each.machine_id, each.differences, now=order.now, version=each.after.row_version
-            )
-        ]
-        _write_history(session, history, order)
+        write(session, order, edits)
         return edits
 
     def _edits(
-        self, order: _Order, befores: Mapping[str, Description], last_versions: Mapping[str, int]
+        self, order: Order, befores: Mapping[str, Description], last_versions: Mapping[str, int]
     ) -> list[Edit]:
         return [
             edit(
@@ -227,7 +195,7 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
         """See the protocol."""
         if not is_machine_id(machine_id):
             return False
-        order = _Order({}, now, who, why)
+        order = Order({}, now, who, why)
 
         def work(session: Session) -> bool:
             deleted = session.fetch(queries.DELETE_MACHINE, (machine_id,))
@@ -235,8 +203,8 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
                 return False
             version = deleted[0][0] + 1
             session.execute(queries.REMEMBER_VERSION, (machine_id, version))
-            _write_history(session, lines(machine_id, [DELETED], now=now, version=version), order)
-            _announce(session, deletion_message(machine_id, version), version, now)
+            write_history(session, lines(machine_id, [DELETED], now=now, version=version), order)
+            announce(session, deletion_message(machine_id, version), version, now)
             return True
 
         return await self._database.run(work)
@@ -301,59 +269,6 @@ def _last_versions(session: Session, machine_ids: Sequence[str]) -> dict[str, in
     if not machine_ids:
         return {}
     return dict(session.fetch(queries.LAST_VERSIONS, (plain_array(machine_ids),)))
-
-
-def _write_rows(session: Session, edits: Sequence[Edit]) -> None:
-    heartbeats = [each for each in edits if each.is_heartbeat]
-    others = [each for each in edits if not each.is_heartbeat]
-    if heartbeats:
-        _write_heartbeats(session, heartbeats)
-    if others:
-        others.sort(key=_machine_id)  # new rows, too, are locked in one order
-        machine_ids = plain_array([each.machine_id for each in others])
-        texts = text_array(search_text(each.machine_id, each.after) for each in others)
-        arrays = whole_arrays(each.after for each in others)
-        session.execute(queries.WRITE_MACHINES, (machine_ids, texts, *arrays))
-
-
-def _write_heartbeats(session: Session, edits: Sequence[Edit]) -> None:
-    machine_ids = plain_array([each.machine_id for each in edits])
-    arrays = heartbeat_arrays(each.after for each in edits)
-    if session.execute(queries.WRITE_HEARTBEATS, (machine_ids, *arrays)) < len(edits):
-        raise _Outdated
-
-
-def _write_history(session: Session, history: Sequence[Line], order: _Order) -> None:
-    if not history:
-        return
-    session.execute(
-        queries.WRITE_HISTORY,
-        (
-            order.now,
-            order.who,
-            order.why,
-            plain_array([line.machine_id for line in history]),
-            plain_array([line.id for line in history]),
-            plain_array([line.difference.kind.value for line in history]),
-            text_array(line.difference.before for line in history),
-            text_array(line.difference.after for line in history),
-        ),
-    )
-
-
-def _announce(session: Session, message: Outgoing, version: int, now: datetime) -> None:
-    session.execute(
-        queries.WRITE_OUTBOX,
-        (
-            message.key,
-            version,
-            new_ulid(),
-            message.topic,
-            psycopg2.Binary(message.value),
-            to_json(message.headers),
-            now,
-        ),
-    )
 
 
 def _page(query: Query, rows: list[tuple[Any, ...]], limit: int | None) -> Page:

@@ -89,6 +89,10 @@ async def create_fleet(store: SqlStore) -> None:
         await store.update_many({each: [first_event] for each in FLEET[start : start + 500]}, now=NOW)
 
 
+def toggled(before: Description) -> Description:
+    return toggle_mode(before, user="jo", now=NOW)
+
+
 def pending_in_inverted_index(cursor: Any) -> int:
     """Pages of entries that wait to be merged into the index: none, if nothing was added since the last call."""
     pages: int = one(cursor, "SELECT gin_clean_pending_list('descriptions_dimensions')")
@@ -184,7 +188,7 @@ async def test_what_a_store_remembers_is_checked_against_the_row(store: SqlStore
     try:
         ids = ["skia-changed", "skia-deleted", "skia-reborn", "skia-same"]
         await store.update_many({each: [heartbeat(1)] for each in ids}, now=NOW)
-        await other.update("skia-changed", lambda before: toggle_mode(before, user="jo", now=NOW), now=NOW)
+        await other.update("skia-changed", toggled, now=NOW)
         await other.delete("skia-deleted", now=NOW, who="jo")
         await other.delete("skia-reborn", now=NOW, who="jo")
         for number in range(3):
@@ -198,6 +202,37 @@ async def test_what_a_store_remembers_is_checked_against_the_row(store: SqlStore
         assert changed.in_maintenance
         assert changed.row_version == 3
         assert (deleted.row_version, reborn.row_version, same.row_version) == (3, 6, 2)
+    finally:
+        await other.close()
+
+
+async def test_a_mixed_batch_is_right_whatever_another_store_wrote_meanwhile(
+    store: SqlStore, url: str
+) -> None:
+    """Heartbeats, toggles, replays and new machines together; each of the known rows has changed elsewhere, or not."""
+    ids = [f"skia-{name}{fresh}" for name in ("beat", "toggle", "same", "none") for fresh in ("", "-stale")]
+    await store.update_many({each: [heartbeat(1)] for each in ids}, now=NOW)
+    other = SqlStore(url, pools=POOLS)
+    changes = {"beat": [heartbeat(7)], "toggle": [toggled], "same": [lambda before: before], "none": []}
+    try:
+        for stale in ([], [each for each in ids if each.endswith("stale")]):
+            for machine_id in stale:
+                await other.update(machine_id, toggled, now=NOW)
+            before = {each: await other.get(each) for each in ids}
+            lines = {each: len(await other.history(each)) for each in ids}
+
+            updates = await store.update_many(
+                {each: changes[each.removeprefix("skia-").removesuffix("-stale")] for each in ids}, now=NOW
+            )
+
+            for updated in updates:
+                machine_id = updated.machine_id
+                assert updated.after == await other.get(machine_id)
+                written = "beat" in machine_id or "toggle" in machine_id
+                assert updated.after.row_version == before[machine_id].row_version + written
+                toggle = "toggle" in machine_id
+                assert updated.after.in_maintenance == (before[machine_id].in_maintenance != toggle)
+                assert len(await other.history(machine_id)) == lines[machine_id] + toggle
     finally:
         await other.close()
 
