@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 import platformdirs
@@ -12,6 +14,8 @@ from pipeline.clock import SystemClock
 from pipeline.command import CommandFailed, run
 from producers.labkeeper.roles import LabSettings
 from producers.labkeeper.screen import Screen
+
+_TOKEN_VARIABLES: Final = ("LABKEEPER_TOKEN", "LABKEEPER_TOKEN_FILE")
 
 
 @click.command("up")
@@ -75,7 +79,18 @@ def command(
     settings = LabSettings(
         data=data, host=host, port=port, demo=demo, monitor=not no_monitor, tokens=tokens, verbose=verbose
     )
+    _check_token(settings)
     run_lab(settings, Screen(SystemClock(), verbose=verbose))
+
+
+def _check_token(settings: LabSettings) -> None:
+    """Where tokens are wanted, our own monitor and simulator need one too; they find it in the environment."""
+    needed = settings.tokens is not None and (settings.monitor or settings.demo)
+    if needed and not any(os.environ.get(name) for name in _TOKEN_VARIABLES):
+        raise CommandFailed(
+            "with --tokens the computer's own monitor and the simulator need a token as well: make one with `labkeeper "
+            f"token new --role operator --name up --file {settings.tokens}` and put it into {_TOKEN_VARIABLES[0]}"
+        )
 
 
 if __name__ == "__main__":

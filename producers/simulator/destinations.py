@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -75,11 +76,19 @@ class HttpDestination:
 
 def refusal(status: int, text: str) -> BrokerUnavailable | Overloaded | Misconfigured | Rejected:
     """The error that tells what the façade's answer asks of us."""
-    said = f"the façade answers {status}: {text[:300]}"
+    said = f"the façade answers {status}: {_detail(text)}"
     if status == 429:
         return Overloaded(said)
     if status >= 500:
         return BrokerUnavailable(said)
     if status in (401, 403):
-        return Misconfigured(f"{said} (is the token in LABKEEPER_TOKEN that of an operator?)")
+        return Misconfigured(f"{said} (it wants an operator's token in LABKEEPER_TOKEN)")
     return Rejected(said)
+
+
+def _detail(text: str) -> str:
+    """The sentence in a problem document, or what else it is."""
+    try:
+        return str(json.loads(text)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return text[:300]

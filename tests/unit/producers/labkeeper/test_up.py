@@ -1,0 +1,33 @@
+"""What `labkeeper up` refuses before it starts anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.command import CommandFailed
+from producers.labkeeper.up import command
+
+
+@pytest.fixture
+def tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("LABKEEPER_TOKEN", raising=False)
+    monkeypatch.delenv("LABKEEPER_TOKEN_FILE", raising=False)
+    file = tmp_path / "tokens"
+    file.write_text("")
+    return file
+
+
+def test_where_tokens_are_wanted_our_own_monitor_needs_one(tokens: Path, tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match=r"token new --role operator.*LABKEEPER_TOKEN"):
+        command.main(["--tokens", str(tokens), "--data", str(tmp_path / "data")], standalone_mode=False)
+
+    assert not (tmp_path / "data").exists()
+
+
+def test_nothing_works_on_windows_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+
+    with pytest.raises(CommandFailed, match="needs Linux or macOS"):
+        command.main(["--data", str(tmp_path / "data")], standalone_mode=False)
