@@ -69,9 +69,13 @@ class HttpDestination:
                     if answer.status >= 400:
                         raise refusal(answer.status, await answer.text())
             except (aiohttp.ClientError, TimeoutError) as error:
-                raise BrokerUnavailable(
-                    f"the façade cannot be reached: {str(error) or type(error).__name__}"
-                ) from error
+                raise BrokerUnavailable(unreachable(error)) from error
+
+
+def unreachable(error: aiohttp.ClientError | TimeoutError) -> str:
+    """Says that the façade did not answer, and why."""
+    why = error.strerror if isinstance(error, aiohttp.ClientConnectorError) else str(error)
+    return f"the façade cannot be reached: {why or type(error).__name__}"
 
 
 def refusal(status: int, text: str) -> BrokerUnavailable | Overloaded | Misconfigured | Rejected:

@@ -12,10 +12,10 @@ import aiohttp
 from pydantic import ValidationError
 
 from pipeline import logs
-from pipeline.errors import Misconfigured, Rejected, Retryable, StoreUnavailable
+from pipeline.errors import Misconfigured, Rejected, StoreUnavailable
 from pipeline.service import Abandoned, persist, wait_for
 from producers.simulator.catalogue import Machine
-from producers.simulator.destinations import refusal
+from producers.simulator.destinations import refusal, unreachable
 from schemas.api import MachineList
 from schemas.description import AttachedDevice, Description
 
@@ -99,11 +99,7 @@ class Operator:
                     raise refusal(answer.status, content.decode(errors="replace"))
                 return content
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise _unreachable(error) from error
-
-
-def _unreachable(error: Exception) -> Retryable:
-    return StoreUnavailable(f"the façade cannot be reached: {str(error) or type(error).__name__}")
+            raise StoreUnavailable(unreachable(error)) from error
 
 
 def tasks_for(machine: Machine, found: Description) -> list[Task]:
