@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, LiteralString
 
+import orjson
+from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from pipeline.errors import Rejected
 from pipeline.store.literals import json_array, plain_array, text_array
 from schemas.description import Annotation, Description, TaskRequest
+from schemas.wire import ZERO_TIME
 
 Encode = Callable[[Sequence[Any]], str]
 
@@ -97,6 +100,12 @@ _ATTRIBUTES: Final = tuple(column.attribute for column in ALL)
 assert list(_ATTRIBUTES) == _EVERY_FIELD, "a field of Description has no column"
 _TEMPLATE: Final = Description.model_construct(set(_EVERY_FIELD))
 
+_MOMENTS: Final = tuple(column.attribute for column in ALL if column.array == "TIMESTAMPTZ[]")
+_NO_ANNOTATION: Final = Annotation()
+_NO_ANNOTATION_STORED: Final = orjson.loads(_NO_ANNOTATION.model_dump_json())
+_ANNOTATIONS: Final = TypeAdapter(Annotation)
+"""Takes what we wrote. `model_validate` would first look for other spellings of the keys."""
+
 _heartbeat_values = itemgetter(*(column.attribute for column in HEARTBEAT))
 _rare_values = itemgetter(*(column.attribute for column in RARE))
 _all_values = itemgetter(*_ATTRIBUTES)
@@ -125,17 +134,24 @@ def _arrays(columns: Sequence[Column], rows: list[tuple[Any, ...]]) -> list[str]
 def description_from(row: Sequence[Any]) -> Description:
     """The Description that was written into the columns of `ALL`.
 
-    It was valid then and the columns have types, so only the nested models are built by pydantic; that is four times as
-    fast as to validate everything once more.
+    It was valid then and the columns have types, so only the nested models are built by pydantic. The zero time and the
+    empty annotation are shared: they are told apart by identity first, and a fleet has many.
     """
     values = dict(zip(_ATTRIBUTES, row, strict=True))
-    values["annotation"] = Annotation.model_validate(values["annotation"])
-    values["note"] = Annotation.model_validate(values["note"])
+    for name in _MOMENTS:
+        if values[name].year == 1:
+            values[name] = ZERO_TIME
+    values["annotation"] = _annotation(values["annotation"])
+    values["note"] = _annotation(values["note"])
     if values["task_request"] is not None:
         values["task_request"] = TaskRequest.model_validate(values["task_request"])
     if values["temperature"] is not None:
         values["temperature"] = {name: float(degrees) for name, degrees in values["temperature"].items()}
     return _TEMPLATE.evolve(values)
+
+
+def _annotation(stored: Any) -> Annotation:
+    return _NO_ANNOTATION if stored == _NO_ANNOTATION_STORED else _ANNOTATIONS.validate_python(stored)
 
 
 def search_text(machine_id: str, description: Description) -> str:
