@@ -48,6 +48,11 @@ class Up:
         return self._output.read_text(errors="replace")
 
     @property
+    def url(self) -> str:
+        """Of the page."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None
         return self._process
@@ -122,18 +127,23 @@ class Up:
         return {machine["Dimensions"]["id"][0]: machine for machine in found["machines"]}
 
     def clean_up(self) -> None:
-        """End what a failed test has left."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            left = self.processes()
+        """End what a failed test, or one that kills, has left."""
+        if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        else:
-            left = [one for one in psutil.process_iter() if str(self.data) in _command_line(one)]
+        left = self.left()
         for one in left:
-            if _runs(one):
-                one.kill()
+            one.send_signal(signal.SIGQUIT)  # PostgreSQL too ends at once, and its children with it
+        psutil.wait_procs(left, timeout=_ENDS_WITHIN_S)
+
+    def left(self) -> Sequence[psutil.Process]:
+        """All processes that were started for the data folder or the port, whoever their parent is."""
+        marks = (str(self.data), self.url)
+        return [
+            one
+            for one in psutil.process_iter()
+            if one.pid != os.getpid() and any(mark in word for word in _command_line(one) for mark in marks)
+        ]
 
     def _command(self, *options: str, data: Path | None = None, port: int | None = None) -> list[str]:
         place = ("--data", str(data or self.data), "--port", str(port or self.port))
@@ -223,7 +233,7 @@ def test_it_can_be_ended_while_it_starts(up: Up, number: signal.Signals) -> None
 
     assert up.process.wait(_ENDS_WITHIN_S) == 0
     assert "Traceback" not in up.output
-    assert [one for one in psutil.process_iter() if str(up.data) in _command_line(one)] == []
+    assert up.left() == []
 
 
 def test_a_process_that_dies_is_started_again(up: Up) -> None:
@@ -279,9 +289,8 @@ def test_what_is_in_the_way_is_told_in_one_sentence(up: Up, tmp_path: Path) -> N
     up.start_and_wait("--no-monitor")
     (tmp_path / "file").write_text("")
 
-    assert (
-        f"a lab already runs in {up.data} (process {up.process.pid}, http://127.0.0.1:{up.port})"
-        in up.fails(port=free_port())
+    assert f"a lab already runs in {up.data} (process {up.process.pid}, {up.url})" in up.fails(
+        port=free_port()
     )
     assert f"port {up.port} of 127.0.0.1 is taken" in up.fails(data=tmp_path / "other")
     assert "cannot write to the data folder" in up.fails(data=tmp_path / "file", port=free_port())
