@@ -8,13 +8,12 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from pipeline.broker.protocol import Received
-from pipeline.errors import Rejected
 from pipeline.processor.process import process
 from pipeline.processor.transition import Transition
 from schemas.description import Description
 from schemas.event import Event
 from schemas.ids import MACHINE_ID_RULE
-from schemas.wire import explain, to_milliseconds
+from schemas.wire import ZERO_TIME, explain, to_milliseconds
 
 
 class EventChange:
@@ -23,17 +22,14 @@ class EventChange:
     `outcome` is what the latest attempt came to: after the commit it is what happened.
     """
 
-    __slots__ = ("_event", "_now", "message", "outcome")
+    __slots__ = ("_event", "_now", "machine_id", "message", "outcome")
 
-    def __init__(self, message: Received, event: Event) -> None:
+    def __init__(self, message: Received, event: Event, now: datetime) -> None:
         self.message = message
-        self._event = event
-        self._now: datetime = to_milliseconds(message.published_at)
+        self.machine_id = event.host.name
         self.outcome: Transition | None = None
-
-    @property
-    def machine_id(self) -> str:
-        return self._event.host.name
+        self._event = event
+        self._now = now
 
     def __call__(self, before: Description) -> Description:
         """The broker's time of the event counts as now, so that a replay of the topic comes to the same state."""
@@ -41,24 +37,22 @@ class EventChange:
         return self.outcome.after
 
 
-def decode(message: Received) -> EventChange:
-    """Read one message; raises `Rejected` with a reason that names the field."""
-    try:
-        event = Event.model_validate_json(message.value)
-    except ValidationError as error:
-        raise Rejected(explain(error)) from error
-    if not event.host.name:
-        raise Rejected(f"host.name: missing; a machine id has {MACHINE_ID_RULE}")
-    return EventChange(message, event)
-
-
 def decode_all(messages: Sequence[Received]) -> tuple[list[EventChange], list[tuple[Received, str]]]:
-    """Events that can be applied, in order, and messages that cannot, with the reason."""
+    """Events that can be applied, in order, and messages that cannot, with a reason that names the field."""
     changes: list[EventChange] = []
     rejected: list[tuple[Received, str]] = []
+    published_at, now = None, ZERO_TIME
     for message in messages:
+        if message.published_at is not published_at:  # those that were published together share it
+            published_at = message.published_at
+            now = to_milliseconds(published_at)
         try:
-            changes.append(decode(message))
-        except Rejected as error:
-            rejected.append((message, str(error)))
+            event = Event.model_validate_json(message.value)
+        except ValidationError as error:
+            rejected.append((message, explain(error)))
+            continue
+        if event.host.name:
+            changes.append(EventChange(message, event, now))
+        else:
+            rejected.append((message, f"host.name: missing; a machine id has {MACHINE_ID_RULE}"))
     return changes, rejected

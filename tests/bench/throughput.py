@@ -62,10 +62,12 @@ async def measure(new_lab: Callable[[str], Connections], load: Load) -> Throughp
 async def pipeline(lab: Connections, load: Load, *arguments: str) -> float:
     """Start a writer on a full topic; count from its first acknowledgement to its last."""
     async with opened_broker(lab) as broker:
-        with running("consumers.description_writer", lab, *arguments):
+        with running("consumers.description_writer", lab, *arguments) as writer:
             first: tuple[float, int] | None = None
-            async with asyncio.timeout(600):
+            async with asyncio.timeout(300):
                 while True:
+                    if writer.poll() is not None:
+                        raise RuntimeError(f"the writer ended with {writer.returncode}")
                     unread = sum(
                         partition.unread for partition in await broker.lag(MACHINE_EVENTS, group=GROUP)
                     )

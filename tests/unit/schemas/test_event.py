@@ -72,7 +72,7 @@ def test_unknown_keys_are_ignored_and_not_kept() -> None:
     )
 
     assert json.loads(event.model_dump_json()).keys() == json.loads(GO_EVENT).keys()
-    assert event.host.model_extra == {}
+    assert not event.host.model_extra
 
 
 def test_a_parsed_document_is_read_like_its_text() -> None:
