@@ -16,8 +16,8 @@ GROUP: Final = "description-writer"
 class WriterSettings:
     """How the writer batches and when it gives up."""
 
-    max_records: int = 500
-    """Events in a transaction at most: larger batches gain little and hold their row locks longer."""
+    max_records: int = 2000
+    """Events in a transaction at most. After an outage a large batch holds many events of each machine, which cost one write."""
     max_wait: timedelta = timedelta(milliseconds=5)
     """How long a batch that is not full waits for more. Part of every quiet event's latency."""
     progress_every: timedelta = timedelta(seconds=2)
