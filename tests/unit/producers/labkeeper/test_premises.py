@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +58,9 @@ def test_a_lab_that_failed_to_start_is_not_taken_for_one_that_was_killed(tmp_pat
 def test_a_lab_that_was_killed_is_noticed_and_does_not_lock(tmp_path: Path) -> None:
     text = f"""
 import os
+import pwd
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from producers.labkeeper.premises import occupied
 with occupied(Path({str(tmp_path)!r}), url="http://127.0.0.1:1"):
@@ -82,11 +87,30 @@ def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_told(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
+@pytest.fixture
+def ordinary_user() -> Iterator[None]:
+    """Root may write anywhere, so it becomes nobody for a while."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    yield
+    os.seteuid(user)
 
-    with pytest.raises(CommandFailed, match="Permission denied"), occupied(tmp_path / "data", url=URL):
+
+@pytest.fixture
+def read_only_folder() -> Iterator[Path]:
+    """A folder that everybody may enter and nobody may write to; pytest's own folders are closed to other users."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        yield Path(folder)
+
+
+@pytest.mark.usefixtures("ordinary_user")
+def test_a_read_only_folder_is_told(read_only_folder: Path) -> None:
+    with (
+        pytest.raises(CommandFailed, match="Permission denied"),
+        occupied(read_only_folder / "data", url=URL),
+    ):
         pass
 
 
