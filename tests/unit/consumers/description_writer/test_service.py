@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import Counter
 
 from consumers.description_writer.service import DescriptionWriter
 from consumers.description_writer.settings import GROUP, WriterSettings
@@ -18,6 +19,15 @@ from pipeline.broker.memory import MemoryBroker
 from pipeline.broker.protocol import Outgoing, Received
 from pipeline.clock import ManualClock
 from pipeline.errors import BrokerUnavailable, Rejected, StoreUnavailable, TooManyRejects
+from pipeline.metrics import (
+    BATCH_RECORDS,
+    CHANGES_SENT,
+    CONSUMER_LAG,
+    DEAD_LETTERS,
+    EVENTS_PROCESSED,
+    EVENTS_REPLAYED,
+    EVENTS_UNKNOWN_TYPE,
+)
 from pipeline.store.memory import MemoryStore
 from pipeline.store.protocol import Change, Updated
 from schemas import envelope
@@ -148,7 +158,9 @@ async def test_an_unknown_type_of_event_makes_no_machine() -> None:
         (event("../x"), "host.name: a machine id has"),
         (event("m", android={"uptime": "5"}), "android.uptime"),
         (event("m", ios={"version": "\x00"}), "ios.version: text must not contain NUL"),
+        (event("m", android={"getprop": "x" * 10_000_000}), "body: larger than 1048576 bytes"),
     ],
+    ids=["malformed", "empty", "no text", "no name", "path as name", "wrong type", "NUL", "10 MB"],
 )
 async def test_a_bad_message_is_parked_with_its_reason_and_its_neighbours_live(
     value: bytes, reason: str
@@ -290,3 +302,45 @@ async def test_progress_tells_how_far_everything_has_been_applied() -> None:
     progress = await lab.store.progress()
     assert {entry.service for entry in progress} == {"writer"}
     assert {entry.caught_up_to for entry in progress} == {NOW}
+
+
+def counted(metric: Counter) -> float:
+    return sum(
+        sample.value
+        for family in metric.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    )
+
+
+async def test_what_happened_is_counted_once_although_it_was_tried_more_often() -> None:
+    lab = Lab(FlakyStore())
+    watched = (EVENTS_PROCESSED, EVENTS_REPLAYED, EVENTS_UNKNOWN_TYPE, CHANGES_SENT, DEAD_LETTERS)
+    before = [counted(metric) for metric in watched]
+
+    await lab.write(event("a", sequence=1), event("a", sequence=1), event("b", type="new"), b"junk")
+
+    after = [counted(metric) for metric in watched]
+    assert [new - old for old, new in zip(before, after, strict=True)] == [4, 1, 1, 1, 1]
+
+
+async def test_the_lag_and_the_size_of_batches_can_be_watched() -> None:
+    lab = Lab()
+    before = batched()
+
+    await lab.publish(event("a"), event("b"), event("c"))
+    async with lab.writing(), asyncio.timeout(10):
+        await lab.until_read()
+        while unread() > 0:
+            await asyncio.sleep(0)
+
+    assert batched() - before == 3
+
+
+def unread() -> float:
+    return sum(sample.value for family in CONSUMER_LAG.collect() for sample in family.samples)
+
+
+def batched() -> float:
+    samples = [sample for family in BATCH_RECORDS.collect() for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name == "labkeeper_batch_records_sum")
