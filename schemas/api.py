@@ -29,7 +29,25 @@ def _check_storable(text: str) -> str:
 
 
 _Text = Annotated[str, AfterValidator(_check_storable)]
+_ID: Final = "id"
+_ID_RULE: Final = "the dimension id is the machine's name, which nobody can supply"
+
+
+def _check_not_id(name: str) -> str:
+    if name == _ID:
+        raise ValueError(_ID_RULE)
+    return name
+
+
+def _check_without_id(dimensions: Dimensions | None) -> Dimensions | None:
+    if dimensions is not None and _ID in dimensions:
+        raise ValueError(_ID_RULE)
+    return dimensions
+
+
 DimensionName = Annotated[_Text, Field(min_length=1, max_length=128)]
+SuppliedName = Annotated[DimensionName, AfterValidator(_check_not_id)]
+"""What a person says of a device must not make it look like another machine."""
 DimensionValue = Annotated[_Text, Field(max_length=1024)]
 
 
@@ -73,7 +91,7 @@ class SuppliedDimensionsBody(_Request):
     ssh_user_ip: Annotated[_Text, Field(max_length=255)]
     """`host` or `user@host`."""
     dimensions: Annotated[
-        dict[DimensionName, Annotated[list[DimensionValue], Field(max_length=100)]],
+        dict[SuppliedName, Annotated[list[DimensionValue], Field(max_length=100)]],
         Field(min_length=1, max_length=100),
     ]
 
@@ -188,7 +206,9 @@ class SupplyChromeOSRequest(WireModel):
     """Body of `supply_chromeos`."""
 
     ssh_user_ip: str = Field(default="", alias="SSHUserIP")
-    supplied_dimensions: Dimensions | None = Field(default=None, alias="SuppliedDimensions")
+    supplied_dimensions: Annotated[Dimensions | None, AfterValidator(_check_without_id)] = Field(
+        default=None, alias="SuppliedDimensions"
+    )
 
 
 class PowerCycleStateOfMachine(WireModel):

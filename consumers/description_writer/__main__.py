@@ -39,8 +39,15 @@ be looked through again and again."""
     show_default=True,
     help="How long a batch that is not full waits for more events.",
 )
+@click.option(
+    "--max-event-bytes",
+    type=click.IntRange(1024, 64 << 20),
+    default=_DEFAULTS.max_event_bytes,
+    show_default=True,
+    help="Largest event applied; give the facade the same limit.",
+)
 @commands.service_options
-def command(max_records: int, max_wait_ms: int, **options: Any) -> None:
+def command(max_records: int, max_wait_ms: int, max_event_bytes: int, **options: Any) -> None:
     """Turn machines' events into rows, and tell the changes.
 
     Reads `machine.events`, applies each batch in one transaction, publishes `machine.changes`. Start as many as you like:
@@ -50,7 +57,11 @@ def command(max_records: int, max_wait_ms: int, **options: Any) -> None:
       labkeeper writer --database-url postgresql:///labkeeper
     """
     connections, service = commands.settings(options)
-    settings = WriterSettings(max_records=max_records, max_wait=timedelta(milliseconds=max_wait_ms))
+    settings = WriterSettings(
+        max_event_bytes=max_event_bytes,
+        max_records=max_records,
+        max_wait=timedelta(milliseconds=max_wait_ms),
+    )
 
     gc.set_threshold(*_RELAXED)
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from consumers.description_writer.settings import MAX_EVENT_BYTES
 from pipeline.broker.protocol import Received
 from pipeline.processor.process import process
 from pipeline.processor.transition import Transition
@@ -37,7 +38,9 @@ class EventChange:
         return self.outcome.after
 
 
-def decode_all(messages: Sequence[Received]) -> tuple[list[EventChange], list[tuple[Received, str]]]:
+def decode_all(
+    messages: Sequence[Received], *, max_bytes: int = MAX_EVENT_BYTES
+) -> tuple[list[EventChange], list[tuple[Received, str]]]:
     """Events that can be applied, in order, and messages that cannot, with a reason that names the field."""
     changes: list[EventChange] = []
     rejected: list[tuple[Received, str]] = []
@@ -46,6 +49,9 @@ def decode_all(messages: Sequence[Received]) -> tuple[list[EventChange], list[tu
         if message.published_at is not published_at:  # those that were published together share it
             published_at = message.published_at
             now = to_milliseconds(published_at)
+        if len(message.value) > max_bytes:
+            rejected.append((message, f"body: larger than {max_bytes} bytes"))
+            continue
         try:
             event = Event.model_validate_json(message.value)
         except ValidationError as error:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from consumers.description_writer.decode import EventChange, decode_all
 from consumers.description_writer.settings import GROUP, WriterSettings
@@ -27,6 +27,9 @@ from pipeline.service import Abandoned, persist, together, wait_for
 from pipeline.store.messages import change_message
 from pipeline.store.protocol import LABKEEPER_USER, ProgressLog, Store, Updated
 from schemas.topics import MACHINE_EVENTS
+
+_TOLD: Final = 10
+"""Dead letters of one batch that the log names: a flood must not fill the disk twice."""
 
 log = logs.get_logger()
 
@@ -83,7 +86,7 @@ class DescriptionWriter:
     ) -> None:
         async for batch in until_stopped(reader, stop):
             began = time.monotonic()
-            changes, rejected = decode_all(batch.messages)
+            changes, rejected = decode_all(batch.messages, max_bytes=self._settings.max_event_bytes)
             await out.put(_Work(batch, changes, rejected, began))
         await out.put(None)
 
@@ -171,7 +174,7 @@ class DescriptionWriter:
 
 
 def _log_rejected(rejected: Sequence[tuple[Received, str]]) -> None:
-    for message, reason in rejected:
+    for message, reason in rejected[:_TOLD]:
         log.warning(
             "dead_letter",
             topic=message.topic,
@@ -180,6 +183,8 @@ def _log_rejected(rejected: Sequence[tuple[Received, str]]) -> None:
             key=message.key,
             reason=reason,
         )
+    if len(rejected) > _TOLD:
+        log.warning("dead_letters_more", count=len(rejected) - _TOLD, note="labkeeper dead list shows them")
 
 
 def _count(work: _Work, published: int) -> None:

@@ -11,11 +11,16 @@ from pipeline.broker.deadletter import RejectLimit
 GROUP: Final = "description-writer"
 """The consumer group; all writers of a lab are members of it."""
 
+MAX_EVENT_BYTES: Final = 1 << 20
+"""As much as the façade takes. A real Android event has 35 KB."""
+
 
 @dataclass(frozen=True, slots=True)
 class WriterSettings:
     """How the writer batches and when it gives up."""
 
+    max_event_bytes: int = MAX_EVENT_BYTES
+    """Larger events are parked: whoever can publish could otherwise make a row that burdens every reader."""
     max_records: int = 2000
     """Events in a transaction at most. After an outage a large batch holds many events of each machine, which cost one write."""
     max_wait: timedelta = timedelta(milliseconds=5)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 from contextlib import suppress
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
 
 from consumers.facade.app import BACKGROUND, FacadeStore, make_app
 from consumers.facade.auth import authenticator
@@ -22,6 +25,7 @@ _LONGEST_LINE: Final = 16 * 1024
 _FILES: Final = 65_536
 """Each open stream holds one; the usual limit is 1024."""
 _KEEP_ALIVE_S: Final = 75.0
+_LONGEST_REASON: Final = 200
 _LINGER_S: Final = 3.0
 """How long the rest of a body that was refused is still read, so that the client gets to see why."""
 
@@ -32,6 +36,7 @@ async def serve_facade(
     store: FacadeStore, broker: Broker, clock: Clock, settings: FacadeSettings, stop: asyncio.Event
 ) -> None:
     """Serve until `stop` is set. Raises `Misconfigured` when the settings or the port will not do."""
+    server_logger.addFilter(_is_our_fault)
     auth = authenticator(settings)
     app = make_app(store=store, broker=broker, auth=auth, settings=settings, clock=clock)
     runner = web.AppRunner(
@@ -53,6 +58,15 @@ async def serve_facade(
         await _until_stopped(app[BACKGROUND], stop)
     finally:
         await runner.cleanup()  # raises what the work behind the routes failed with, if it did
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Whether aiohttp's error is worth a traceback. What is not HTTP gets a 400; strangers must not fill the log with it."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError):
+        return True
+    log.debug("not_http", reason=" ".join(error.message.split())[:_LONGEST_REASON])
+    return False
 
 
 async def _listen(runner: web.AppRunner, settings: FacadeSettings) -> None:

@@ -60,12 +60,17 @@ class DeadLetters:
             old_read, old_rejected = self._latest.popleft()
             self._read -= old_read
             self._rejected -= old_rejected
-        if self._rejected >= self._limit.rejects:
+        if self._is_flood():
             raise TooManyRejects(
                 f"{self._rejected} of the latest {self._read} messages could not be processed. Stopped so that the topic "
                 "does not drain into the dead letters: read the reasons with `labkeeper dead list`, mend the producer or "
                 "this service, start again, and `labkeeper dead replay` what was parked."
             )
+
+    def _is_flood(self) -> bool:
+        """What is looked back on ends with a whole batch, so it may be longer than the limit says: the share decides as well."""
+        limit = self._limit
+        return self._rejected >= limit.rejects and self._rejected * limit.among >= limit.rejects * self._read
 
 
 def _parked(message: Received, reason: str, now: str) -> Outgoing:

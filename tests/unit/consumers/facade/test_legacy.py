@@ -110,6 +110,14 @@ async def test_chromeos_dimensions_can_be_supplied(lab: Lab) -> None:
     assert machine.last_updated == NOW
 
 
+async def test_nobody_can_make_a_machine_look_like_another(lab: Lab) -> None:
+    await lab.machine()
+    supplied = {"SSHUserIP": "root@dut-1", "SuppliedDimensions": {"gpu": ["mali"], "id": ["rack4-08"]}}
+    text = await post(lab, f"/_/machine/supply_chromeos/{ID}", supplied, 400)
+    assert text.startswith("SuppliedDimensions: the dimension id ")
+    assert (await lab.store.get(ID)).ssh_user_ip == ""
+
+
 @pytest.mark.parametrize(
     ("document", "text"),
     [

@@ -111,6 +111,16 @@ async def test_dimensions_can_be_supplied_and_the_device_removed(lab: Lab) -> No
     assert machine["Dimensions"]["id"] == ["rack4-07"]
 
 
+async def test_nobody_can_make_a_machine_look_like_another(lab: Lab) -> None:
+    await lab.machine()
+    supplied = {"ssh_user_ip": "root@dut-1", "dimensions": {"gpu": ["mali"], "id": ["rack4-08"]}}
+    async with lab.http.put(ONE + "/supplied-dimensions", json=supplied) as response:
+        problem = await body(response)
+    assert response.status == 422
+    assert problem["errors"][0]["field"].startswith("dimensions.id")
+    assert (await lab.store.get("rack4-07")).ssh_user_ip == ""
+
+
 @pytest.mark.parametrize("target", ["-oProxyCommand=x", "; ls", "host:22", "dut\n", ""])
 async def test_an_ssh_target_that_could_be_an_option_is_refused(lab: Lab, target: str) -> None:
     await lab.machine()

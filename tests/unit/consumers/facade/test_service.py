@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -131,3 +132,15 @@ def test_the_command_explains_itself() -> None:
     assert result.exit_code == 0
     assert "--max-event-bytes" in result.output
     assert "<member" not in result.output
+
+
+async def test_what_is_not_http_leaves_no_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore(clock=ManualClock(NOW))
+    async with serving(store, MemoryBroker(clock=ManualClock(NOW))) as (http, _):
+        address = http._base_url
+        assert address is not None
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(b"GET /a b HTTP/1.1\r\n\r\n")
+        assert (await asyncio.wait_for(reader.readline(), DEADLINE_S)).split()[1] == b"400"
+        writer.close()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
