@@ -3,81 +3,154 @@
 Names of the machine server are kept where they mean the same (Prometheus adds `_total` to counters). What that server
 counted per machine while it processed an event (battery, temperature, quarantine, recovery time) is instead read off the
 fleet by the façade when it is scraped: right after a restart, gone with the machine, and free of charge on the hot path.
+
+Each block below has a registry, and a process shows the blocks that it sets: a zero means "none so far", never "not here".
+The default registry holds what every process has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _RECORDS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500)
 
+WRITER: Final = CollectorRegistry(auto_describe=True)
+CONSUMER: Final = CollectorRegistry(auto_describe=True)
+RELAY: Final = CollectorRegistry(auto_describe=True)
+FACADE: Final = CollectorRegistry(auto_describe=True)
+WATCHDOG: Final = CollectorRegistry(auto_describe=True)
+MONITOR: Final = CollectorRegistry(auto_describe=True)
+
+_BLOCKS: Final[Mapping[str, tuple[CollectorRegistry, ...]]] = {
+    "writer": (WRITER, CONSUMER),
+    "relay": (RELAY, CONSUMER),
+    "facade": (FACADE,),
+    "watchdog": (WATCHDOG,),
+    "monitor": (MONITOR,),
+}
+
+
+def registry_of(process: str) -> CollectorRegistry:
+    """A new registry of what this process sets: the common metrics, and the blocks of its own if it has any."""
+    registry = CollectorRegistry(auto_describe=True)
+    for block in (REGISTRY, *_BLOCKS.get(process, ())):
+        registry.register(block)
+    return registry
+
+
 # --- description writer ------------------------------------------------------------------------------------------------
-EVENTS_PROCESSED: Final = Counter("machineserver_processor_events_processed", "Events read, of any kind.")
+EVENTS_PROCESSED: Final = Counter(
+    "machineserver_processor_events_processed", "Events read, of any kind.", registry=WRITER
+)
 EVENTS_UNKNOWN_TYPE: Final = Counter(
-    "machineserver_processor_unknown_event_type", "Events that are not raw_state: taken, without effect."
+    "machineserver_processor_unknown_event_type",
+    "Events that are not raw_state: taken, without effect.",
+    registry=WRITER,
 )
 EVENTS_REPLAYED: Final = Counter(
-    "labkeeper_events_replayed", "Events that had been applied before: without effect."
+    "labkeeper_events_replayed", "Events that had been applied before: without effect.", registry=WRITER
 )
-CHANGES_SENT: Final = Counter("machine_change_send_success", "Changes published, by sender.", ["type"])
+CHANGES_SENT: Final = Counter(
+    "machine_change_send_success", "Changes published, by sender.", ["type"], registry=WRITER
+)
 
-# --- every consumer ----------------------------------------------------------------------------------------------------
+# --- whoever reads a topic or parks messages ---------------------------------------------------------------------------
 BATCH_RECORDS: Final = Histogram(
-    "labkeeper_batch_records", "Messages in a batch.", ["group"], buckets=_RECORDS
+    "labkeeper_batch_records", "Messages in a batch.", ["group"], buckets=_RECORDS, registry=CONSUMER
 )
 BATCH_SECONDS: Final = Histogram(
-    "labkeeper_batch_seconds", "From a batch in hand to its acknowledgement.", ["group"], buckets=_SECONDS
+    "labkeeper_batch_seconds",
+    "From a batch in hand to its acknowledgement.",
+    ["group"],
+    buckets=_SECONDS,
+    registry=CONSUMER,
 )
 CONSUMER_LAG: Final = Gauge(
-    "labkeeper_consumer_lag", "Messages not yet acknowledged.", ["group", "topic", "partition"]
+    "labkeeper_consumer_lag",
+    "Messages not yet acknowledged.",
+    ["group", "topic", "partition"],
+    registry=CONSUMER,
 )
 CONSUMER_LAG_SECONDS: Final = Gauge(
-    "labkeeper_consumer_lag_seconds", "Age of the oldest message not yet acknowledged.", ["group", "topic"]
+    "labkeeper_consumer_lag_seconds",
+    "Age of the oldest message not yet acknowledged.",
+    ["group", "topic"],
+    registry=CONSUMER,
 )
 DEAD_LETTERS: Final = Counter(
-    "labkeeper_dead_letters", "Messages parked because they cannot be processed.", ["topic"]
+    "labkeeper_dead_letters",
+    "Messages parked because they cannot be processed.",
+    ["topic"],
+    registry=CONSUMER,
 )
 
-# --- store and outbox --------------------------------------------------------------------------------------------------
+# --- store and outbox: the writer's, everybody's, the relay's ----------------------------------------------------------
 STORE_UPDATE_FAIL: Final = Counter(
     "machineserver_store_update_fail",
     "Updates that failed for good; those that were retried with success do not count.",
+    registry=WRITER,
 )
 TRANSACTION_RETRIES: Final = Counter(
     "labkeeper_transaction_retries", "Transactions run again, by SQLSTATE or `connection`.", ["reason"]
 )
-OUTBOX_PUBLISHED: Final = Counter("labkeeper_outbox_published", "Messages that left the outbox.")
+OUTBOX_PUBLISHED: Final = Counter(
+    "labkeeper_outbox_published", "Messages that left the outbox.", registry=RELAY
+)
 OUTBOX_AGE_SECONDS: Final = Gauge(
-    "labkeeper_outbox_age_seconds", "Age of the oldest message in the outbox; 0 when it is empty."
+    "labkeeper_outbox_age_seconds",
+    "Age of the oldest message in the outbox; 0 when it is empty.",
+    registry=RELAY,
 )
 
 # --- façade ------------------------------------------------------------------------------------------------------------
-EVENTS_RECEIVED: Final = Counter("machine_source_receive_success", "Events accepted over HTTP.", ["type"])
-EVENTS_REFUSED: Final = Counter("machine_source_receive_failure", "Events refused over HTTP.", ["type"])
+EVENTS_RECEIVED: Final = Counter(
+    "machine_source_receive_success", "Events accepted over HTTP.", ["type"], registry=FACADE
+)
+EVENTS_REFUSED: Final = Counter(
+    "machine_source_receive_failure", "Events refused over HTTP.", ["type"], registry=FACADE
+)
 REQUEST_SECONDS: Final = Histogram(
-    "labkeeper_http_request_seconds", "Requests answered.", ["method", "route", "status"], buckets=_SECONDS
+    "labkeeper_http_request_seconds",
+    "Requests answered.",
+    ["method", "route", "status"],
+    buckets=_SECONDS,
+    registry=FACADE,
 )
 SSE_CLIENTS: Final = Gauge(
-    "sser_server_client_connections", "Open event streams, by kind of stream.", ["stream"]
+    "sser_server_client_connections", "Open event streams, by kind of stream.", ["stream"], registry=FACADE
 )
 SSE_DROPPED: Final = Counter(
     "labkeeper_sse_dropped",
     "Clients cut off because they read too slowly; they resume on reconnect.",
     ["stream"],
+    registry=FACADE,
 )
 CHANGES_RECEIVED: Final = Counter(
-    "machine_change_receive_success", "Changes taken into the façade's view.", ["type"]
+    "machine_change_receive_success", "Changes taken into the façade's view.", ["type"], registry=FACADE
 )
 
+# --- façade: gauges of each machine, read off the fleet ----------------------------------------------------------------
+MACHINE_BATTERY: Final = "machine_processor_device_battery_level"
+MACHINE_TEMPERATURE: Final = "machine_processor_device_temperature_c"
+MACHINE_QUARANTINE_STATE: Final = "machine_processor_device_quarantine_state"
+MACHINE_RECOVERING: Final = "machine_processor_device_maintenance"
+"""The old name: it never told of maintenance mode."""
+MACHINE_RECOVERY_SECONDS: Final = "machine_processor_device_time_in_recovery_mode_s"
+MACHINE_RUNNING_TASK: Final = "machine_processor_running_swarming_task"
+MACHINE_MAINTENANCE_MODE: Final = "labkeeper_machine_maintenance_mode"
+MACHINE_DOWN: Final = "labkeeper_machine_down"
+
 # --- watchdog ----------------------------------------------------------------------------------------------------------
-MARKED_DOWN: Final = Counter("labkeeper_machines_marked_down", "Machines found silent.")
+MARKED_DOWN: Final = Counter("labkeeper_machines_marked_down", "Machines found silent.", registry=WATCHDOG)
 WATCHDOG_HELD: Final = Counter(
     "labkeeper_watchdog_held",
     "Rounds in which nothing was marked because we cannot tell silence from our own lag.",
     ["why"],
+    registry=WATCHDOG,
 )
 
 # --- machine monitor ---------------------------------------------------------------------------------------------------
@@ -86,46 +159,74 @@ MONITOR_INTERROGATE_TIMER: Final = Histogram(
     "Seconds that asking the machine or its device took.",
     ["machine"],
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40),
+    registry=MONITOR,
 )
 MONITOR_INTERROGATIONS: Final = Counter(
-    "test_machine_monitor_interrogate_device_type", "Attempts to ask, by kind of device.", ["machine", "type"]
+    "test_machine_monitor_interrogate_device_type",
+    "Attempts to ask, by kind of device.",
+    ["machine", "type"],
+    registry=MONITOR,
 )
 MONITOR_ERRORS: Final = Counter(
-    "test_machine_monitor_interrogate_and_send_errors", "Attempts that found no device.", ["machine"]
+    "test_machine_monitor_interrogate_and_send_errors",
+    "Attempts that found no device.",
+    ["machine"],
+    registry=MONITOR,
 )
 MONITOR_DESCRIPTION_ARRIVALS: Final = Counter(
-    "test_machine_monitor_description_watch_arrival", "Descriptions that arrived.", ["machine"]
+    "test_machine_monitor_description_watch_arrival",
+    "Descriptions that arrived.",
+    ["machine"],
+    registry=MONITOR,
 )
 MONITOR_AVAILABLE: Final = Gauge(
     "test_machine_monitor_available",
     "1 while tasks may run: not in maintenance, quarantined or recovering.",
     ["machine"],
+    registry=MONITOR,
 )
-MONITOR_SENT: Final = Counter("machine_sink_send_success", "Events accepted by the other side.", ["type"])
+MONITOR_SENT: Final = Counter(
+    "machine_sink_send_success", "Events accepted by the other side.", ["type"], registry=MONITOR
+)
 MONITOR_SEND_FAILED: Final = Counter(
-    "machine_sink_send_failure", "Attempts to hand an event over that failed.", ["type"]
+    "machine_sink_send_failure", "Attempts to hand an event over that failed.", ["type"], registry=MONITOR
 )
 MONITOR_WAITING: Final = Gauge(
-    "test_machine_monitor_spool_events", "Events on disk that wait to be sent.", ["machine"]
+    "test_machine_monitor_spool_events", "Events on disk that wait to be sent.", ["machine"], registry=MONITOR
 )
 MONITOR_DROPPED: Final = Counter(
-    "test_machine_monitor_spool_dropped", "Oldest events given up because too many waited.", ["machine"]
+    "test_machine_monitor_spool_dropped",
+    "Oldest events given up because too many waited.",
+    ["machine"],
+    registry=MONITOR,
 )
 MONITOR_PARKED: Final = Counter(
-    "test_machine_monitor_spool_parked", "Events that the other side refused for good.", ["machine"]
+    "test_machine_monitor_spool_parked",
+    "Events that the other side refused for good.",
+    ["machine"],
+    registry=MONITOR,
 )
 BOT_REQUESTS: Final = {
     name: Counter(
-        f"bot_config_server_{name}_requests", f"Requests of the Swarming bot to /{name}.", ["machine"]
+        f"bot_config_server_{name}_requests",
+        f"Requests of the Swarming bot to /{name}.",
+        ["machine"],
+        registry=MONITOR,
     )
     for name in ("get_state", "get_settings", "get_dimensions")
 }
 BOT_REQUESTS_SUCCEEDED: Final = {
     name: Counter(
-        f"bot_config_server_{name}_requests_success", f"Requests to /{name} that were answered.", ["machine"]
+        f"bot_config_server_{name}_requests_success",
+        f"Requests to /{name} that were answered.",
+        ["machine"],
+        registry=MONITOR,
     )
     for name in ("get_state", "get_settings", "get_dimensions", "on_before_task", "on_after_task")
 }
 SWARMING_ALIVE: Final = Gauge(
-    "bot_config_swarming_sub_process", "1 while the Swarming bot's process runs.", ["machine"]
+    "bot_config_swarming_sub_process",
+    "1 while the Swarming bot's process runs.",
+    ["machine"],
+    registry=MONITOR,
 )

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from prometheus_client import start_http_server
 
-from pipeline import logs
+from pipeline import logs, metrics
 from pipeline.errors import Misconfigured, Retryable
 from pipeline.retry import Backoff
 from pipeline.settings import ServiceSettings
@@ -34,7 +34,9 @@ def serve(name: str, work: Work, settings: ServiceSettings) -> None:
     logs.configure(name, log_format=settings.log_format, level=settings.log_level)
     if settings.metrics_port is not None:
         try:
-            start_http_server(settings.metrics_port, addr=settings.metrics_host)
+            start_http_server(
+                settings.metrics_port, addr=settings.metrics_host, registry=metrics.registry_of(name)
+            )
         except OSError as error:
             raise Misconfigured(
                 f"cannot serve metrics on {settings.metrics_host}:{settings.metrics_port} ({error.strerror}): "

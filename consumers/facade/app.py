@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from typing import Final, Protocol
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from consumers.facade.actions import Actions
 from consumers.facade.auth import Authenticator
@@ -20,7 +19,7 @@ from consumers.facade.keys import (
     BROKER,
     FLEET,
     INTAKE,
-    MACHINE_REGISTRY,
+    METRICS,
     SETTINGS,
     STORE,
     STREAMS,
@@ -31,6 +30,7 @@ from consumers.facade.routes import docs, events, health, legacy, machines_v1, p
 from consumers.facade.routing import add_routes, gate
 from consumers.facade.settings import FacadeSettings
 from consumers.facade.streams import Streams
+from pipeline import metrics
 from pipeline.broker.protocol import Broker
 from pipeline.clock import Clock
 from pipeline.service import together
@@ -66,9 +66,9 @@ def make_app(
     app[STREAMS] = Streams(fleet, settings)
     app[ACTIONS] = Actions(store, fleet, clock)
     app[INTAKE] = Intake(broker)
-    app[MACHINE_REGISTRY] = CollectorRegistry()
+    app[METRICS] = metrics.registry_of("facade")
     if settings.machine_metrics:
-        app[MACHINE_REGISTRY].register(MachineMetrics(fleet, clock))
+        app[METRICS].register(MachineMetrics(fleet, clock))
     _add_routes(app)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(_end_streams)

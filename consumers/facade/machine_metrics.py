@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-import orjson
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from consumers.facade.fleet import Fleet
+from pipeline import metrics
 from pipeline.clock import Clock
-from schemas.wire import ZERO_TIME, parse_time
+from pipeline.processor.tags import TAGS, metric_tags
+from schemas.description import Description
+from schemas.event import BAD_BATTERY_LEVEL
+from schemas.wire import ZERO_TIME
 
-_TAGS: Final = ("id", "os", "device_type")
+_WITH_BATTERY: Final = frozenset({"android", "ios"})
+"""Kinds of device that report one."""
 
 
 class MachineMetrics(Collector):
@@ -32,77 +36,58 @@ class MachineMetrics(Collector):
         """All gauges."""
         gauges = _Gauges(self._clock.now())
         for snapshot in self._fleet.machines():
-            gauges.add(snapshot.id, orjson.loads(snapshot.json))
+            gauges.add(snapshot.id, Description.model_validate_json(snapshot.json))
         yield from gauges.families
 
 
 class _Gauges:
     def __init__(self, now: datetime) -> None:
         self._now = now
-        self._battery = GaugeMetricFamily(
-            "machine_processor_device_battery_level",
-            "Percent; -99 when it could not be read.",
-            labels=["machine"],
+        self.families: list[GaugeMetricFamily] = []
+        self._battery = self._gauge(
+            metrics.MACHINE_BATTERY, "Percent; of devices whose battery can be read.", "machine"
         )
-        self._temperature = GaugeMetricFamily(
-            "machine_processor_device_temperature_c", "Degrees Celsius.", labels=["machine", "sensor"]
-        )
-        self._quarantine = GaugeMetricFamily(
-            "machine_processor_device_quarantine_state",
+        self._temperature = self._gauge(metrics.MACHINE_TEMPERATURE, "Degrees Celsius.", "machine", "sensor")
+        self._quarantine = self._gauge(
+            metrics.MACHINE_QUARANTINE_STATE,
             "1 in this state, one of Maintenance, Quarantined and Recovering.",
-            labels=[*_TAGS, "state"],
+            *TAGS,
+            "state",
         )
-        self._maintenance = GaugeMetricFamily(
-            "machine_processor_device_maintenance", "1 in maintenance.", labels=_TAGS
+        self._recovering = self._gauge(metrics.MACHINE_RECOVERING, "1 while it is recovering.", *TAGS)
+        self._recovery = self._gauge(
+            metrics.MACHINE_RECOVERY_SECONDS, "Whole seconds since recovery began; 0 outside.", *TAGS
         )
-        self._recovery = GaugeMetricFamily(
-            "machine_processor_device_time_in_recovery_mode_s",
-            "Seconds since recovery began; 0 outside.",
-            labels=_TAGS,
+        self._running = self._gauge(metrics.MACHINE_RUNNING_TASK, "1 while a task runs.", *TAGS)
+        self._maintenance = self._gauge(
+            metrics.MACHINE_MAINTENANCE_MODE, "1 while a person has it in maintenance.", *TAGS
         )
-        self._running = GaugeMetricFamily(
-            "machine_processor_running_swarming_task", "1 while a task runs.", labels=_TAGS
-        )
-        self._down = GaugeMetricFamily(
-            "labkeeper_machine_down", "1 while the machine is silent.", labels=_TAGS
-        )
+        self._down = self._gauge(metrics.MACHINE_DOWN, "1 while the machine is silent.", *TAGS)
 
-    @property
-    def families(self) -> list[GaugeMetricFamily]:
-        return [
-            self._battery,
-            self._temperature,
-            self._quarantine,
-            self._maintenance,
-            self._recovery,
-            self._running,
-            self._down,
-        ]
+    def _gauge(self, name: str, documentation: str, *labels: str) -> GaugeMetricFamily:
+        self.families.append(GaugeMetricFamily(name, documentation, labels=labels))
+        return self.families[-1]
 
-    def add(self, machine_id: str, machine: dict[str, Any]) -> None:
-        tags = [_last(machine, tag) for tag in _TAGS]
-        self._battery.add_metric([machine_id], machine["Battery"])
-        for sensor, degrees in (machine["Temperature"] or {}).items():
+    def add(self, machine_id: str, machine: Description) -> None:
+        tags = [*metric_tags(machine).values()]
+        if machine.device_kind in _WITH_BATTERY and machine.battery != BAD_BATTERY_LEVEL:
+            self._battery.add_metric([machine_id], machine.battery)
+        for sensor, degrees in (machine.temperature or {}).items():
             self._temperature.add_metric([machine_id, sensor], degrees)
         states = {
-            "Maintenance": bool(machine["MaintenanceMode"]),
-            "Quarantined": machine["IsQuarantined"],
-            "Recovering": bool(machine["Recovering"]),
+            "Maintenance": machine.in_maintenance,
+            "Quarantined": machine.is_quarantined,
+            "Recovering": machine.is_recovering,
         }
         for state, holds in states.items():
-            self._quarantine.add_metric([*tags, state], float(holds))
-        self._maintenance.add_metric(tags, float(states["Maintenance"]))
-        self._recovery.add_metric(
-            tags, self._since(machine["RecoveryStart"]) if states["Recovering"] else 0.0
-        )
-        self._running.add_metric(tags, float(machine["RunningSwarmingTask"]))
-        self._down.add_metric(tags, float(parse_time(machine["DownSince"]) != ZERO_TIME))
+            self._quarantine.add_metric([*tags, state], holds)
+        self._recovering.add_metric(tags, machine.is_recovering)
+        self._recovery.add_metric(tags, self._seconds_in_recovery(machine))
+        self._running.add_metric(tags, machine.running_swarming_task)
+        self._maintenance.add_metric(tags, machine.in_maintenance)
+        self._down.add_metric(tags, machine.is_down)
 
-    def _since(self, start: str) -> float:
-        began = parse_time(start)
-        return 0.0 if began == ZERO_TIME else max(0.0, (self._now - began).total_seconds())
-
-
-def _last(machine: dict[str, Any], dimension: str) -> str:
-    values = (machine["Dimensions"] or {}).get(dimension) or [""]
-    return str(values[-1])
+    def _seconds_in_recovery(self, machine: Description) -> int:
+        if not machine.is_recovering or machine.recovery_start == ZERO_TIME:
+            return 0
+        return max(0, int((self._now - machine.recovery_start).total_seconds()))

@@ -6,9 +6,10 @@ from typing import Final
 
 from schemas.description import Description
 
-_TAGS: Final = ("id", "os", "device_type")
+TAGS: Final = ("id", "os", "device_type")
+"""In the order in which `metric_tags` gives them."""
 
 
 def metric_tags(description: Description) -> dict[str, str]:
     """`id`, `os` and `device_type`: the last value of each dimension, empty if it has none."""
-    return {name: (description.dimension(name) or [""])[-1] for name in _TAGS}
+    return {name: (description.dimension(name) or [""])[-1] for name in TAGS}

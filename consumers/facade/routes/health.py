@@ -9,12 +9,11 @@ from typing import Final
 
 import orjson
 from aiohttp import web
-from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from consumers.facade.answers import COMPRESS_FROM, answer
 from consumers.facade.auth import Access
-from consumers.facade.keys import BROKER, FLEET, MACHINE_REGISTRY, STORE
+from consumers.facade.keys import BROKER, FLEET, METRICS, STORE
 from consumers.facade.routing import ANY, Route
 from pipeline.errors import Retryable
 
@@ -49,15 +48,11 @@ async def _state_of(check: Awaitable[None]) -> str:
 
 async def metrics(request: web.Request) -> web.Response:
     """Prometheus's text format."""
-    text = await asyncio.to_thread(_exposition, request.app[MACHINE_REGISTRY])
+    text = await asyncio.to_thread(generate_latest, request.app[METRICS])
     response = web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
     if len(text) >= COMPRESS_FROM:
         response.enable_compression()
     return response
-
-
-def _exposition(machines: CollectorRegistry) -> bytes:
-    return generate_latest(REGISTRY) + generate_latest(machines)
 
 
 ROUTES: Final = (

@@ -62,6 +62,7 @@ async def test_metrics_tell_of_each_machine(lab: Lab) -> None:
     await lab.machine(
         "m",
         battery=55,
+        device_kind="android",
         temperature={"cpu": 41.5},
         dimensions={"id": ["m"], "os": ["Android", "Android11"], "device_type": ["redfin"]},
         recovering="Battery low",
@@ -80,7 +81,7 @@ async def test_metrics_tell_of_each_machine(lab: Lab) -> None:
         for state in ("Maintenance", "Quarantined", "Recovering")
     }
     assert states == {"Maintenance": 0, "Quarantined": 1, "Recovering": 1}
-    assert found[prefix + "maintenance", tags] == 0
+    assert found[prefix + "maintenance", tags] == 1
     assert found[prefix + "time_in_recovery_mode_s", tags] == 90
     assert found["machine_processor_running_swarming_task", tags] == 1
     assert found["labkeeper_machine_down", tags] == 1
