@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
@@ -216,14 +217,35 @@ def new_command(role: str, name: str, path: Path) -> None:
 
 @token_command.command("list")
 @_FILE
-def list_command(path: Path) -> None:
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["table", "json", "name"]),
+    default="table",
+    show_default=True,
+    help="table is for people, json for programs, name is each name once, a line each.",
+)
+def list_command(path: Path, output: str) -> None:
     """Show for whom there are tokens: role, name, and how the token's hash begins.
 
     \b
       labkeeper token list --file tokens
+      labkeeper token list --file tokens --output json
     """
-    for digest, caller in read_tokens(path).values():
-        click.echo(f"{caller.role:<8}  {caller.user}  {digest[:12]}")
+    click.echo(_listing(read_tokens(path), output), nl=False)
+
+
+def _listing(callers: Mapping[str, tuple[str, Caller]], form: str) -> str:
+    found = [(caller.role, caller.user, digest[:12]) for digest, caller in callers.values()]
+    if form == "json":
+        documents = [{"role": role, "name": name, "hash": begin} for role, name, begin in found]
+        return json.dumps(documents, indent=2) + "\n"
+    if form == "name":
+        lines = list(dict.fromkeys(name for _, name, _ in found))
+    else:
+        width = max((len(name) for _, name, _ in found), default=0)
+        lines = [f"{role:<8}  {name:<{width}}  {begin}" for role, name, begin in found]
+    return "".join(f"{line}\n" for line in lines)
 
 
 @token_command.command("revoke")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import stat
 from pathlib import Path
 
@@ -82,6 +83,25 @@ def test_tokens_are_listed_and_revoked_by_name(tmp_path: Path) -> None:
     again = CliRunner().invoke(token_command, revoke)
     assert isinstance(again.exception, CommandFailed)
     assert again.exception.code is ExitCode.NOT_FOUND
+
+
+def test_a_list_of_tokens_comes_as_json_and_as_names_too(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"viewer:vera:{HASH}\nadmin:vera:{'1' * 64}\nmachine:rpi-1:{'2' * 64}\n")
+    listing = ["list", "--file", str(path), "--output"]
+
+    document = json.loads(CliRunner().invoke(token_command, [*listing, "json"]).output)
+    assert document[0] == {"role": "viewer", "name": "vera", "hash": HASH[:12]}
+    assert [token["name"] for token in document] == ["vera", "vera", "rpi-1"]
+    assert CliRunner().invoke(token_command, [*listing, "name"]).output == "vera\nrpi-1\n"
+
+
+def test_a_list_without_tokens_is_still_json(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text("")
+
+    assert CliRunner().invoke(token_command, ["list", "--file", str(path), "-o", "json"]).output == "[]\n"
+    assert CliRunner().invoke(token_command, ["list", "--file", str(path)]).output == ""
 
 
 @pytest.mark.parametrize(
