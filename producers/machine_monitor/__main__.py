@@ -207,7 +207,7 @@ async def _once(settings: MonitorSettings, connect: OpenBroker | None, *, show: 
     if not show:
         await send_once(settings, clock=SystemClock(), open_broker=connect)
         return
-    event = await interrogate_once(settings, clock=SystemClock())
+    event = await interrogate_once(settings, clock=SystemClock(), open_broker=connect)
     click.echo(event.model_dump_json(indent=2))
 
 

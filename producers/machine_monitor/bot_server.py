@@ -106,7 +106,7 @@ class BotServer:
             else:
                 logs.get_logger().warning("empty dimension is not reported", dimension=name)
         if not dimensions:
-            return _failure("No valid Dimensions to report")
+            return _failure("No valid Dimensions to report\n{}")  # the original writes the empty object, too
         return self._answer("get_dimensions", dimensions)
 
     async def _on_before_task(self, request: web.Request) -> web.Response:  # noqa: ARG002  # aiohttp's signature

@@ -18,6 +18,7 @@ from pipeline.errors import Misconfigured
 from pipeline.service import together
 from producers.machine_monitor.belief import Belief
 from producers.machine_monitor.bot_server import BotServer
+from producers.machine_monitor.change_watch import ChangeWatch
 from producers.machine_monitor.delivery import Connect, Delivery
 from producers.machine_monitor.description_watch import DescriptionWatch
 from producers.machine_monitor.facade import Facade, FacadeUnavailable
@@ -101,9 +102,16 @@ async def send_once(
 
 
 async def interrogate_once(
-    settings: MonitorSettings, *, clock: Clock, environment: Mapping[str, str] = os.environ
+    settings: MonitorSettings,
+    *,
+    clock: Clock,
+    open_broker: OpenBroker | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> Event:
-    """The event that a monitor started now would send first. Leaves no trace in the state folder."""
+    """The event that a monitor started now would send first. Leaves no trace in the state folder.
+
+    Raises `Retryable` when only a broker could tell what is attached, and it is away.
+    """
     state = StateFolder(settings.state_dir)
     belief = Belief(attached_device=settings.attached_device)
     async with aiohttp.ClientSession() as session:
@@ -111,7 +119,10 @@ async def interrogate_once(
             facade = Facade(session, settings.url, settings.token)
             await DescriptionWatch(facade, belief, settings.machine_id, clock=clock).refresh()
     if belief.current is None and not belief.restore(state.description):
-        belief.replace(Description.new(settings.machine_id, now=clock.now()))
+        if settings.url is None and open_broker is not None:
+            await ChangeWatch(open_broker, belief, settings.machine_id, clock=clock).learn()
+        else:
+            belief.replace(Description.new(settings.machine_id, now=clock.now()))
     tasks = TaskState(launched_swarming=settings.swarming is not None)
     host = Host(name=settings.machine_id, version=version(), start_time=to_milliseconds(clock.now()))
     interrogator = Interrogator(host, devices(settings.probes, tasks, environment).probes, tasks)
@@ -129,7 +140,7 @@ async def _monitor(
         async with aiohttp.ClientSession() as session:
             facade = None if settings.url is None else Facade(session, settings.url, settings.token)
             yield _Monitor(
-                settings, state, facade, _connect(facade, open_broker), clock, environment, session
+                settings, state, facade, open_broker, clock=clock, environment=environment, session=session
             )
 
 
@@ -150,13 +161,14 @@ class _Monitor:
         settings: MonitorSettings,
         state: StateFolder,
         facade: Facade | None,
-        connect: Connect,
+        open_broker: OpenBroker | None,
+        *,
         clock: Clock,
         environment: Mapping[str, str],
         session: aiohttp.ClientSession,
     ) -> None:
+        connect = _connect(facade, open_broker)
         self._settings = settings
-        self._clock = clock
         self._environment = environment
         self._session = session
         machine_id = settings.machine_id
@@ -186,10 +198,13 @@ class _Monitor:
             machine_id, self._belief, tasks, rack=settings.rack, on_task_end=self._reboots.request
         )
         self._watch: DescriptionWatch | None = None
+        self._changes: ChangeWatch | None = None
         if facade is not None:
             self._watch = DescriptionWatch(
                 facade, self._belief, machine_id, clock=clock, period=settings.description_period
             )
+        elif open_broker is not None:
+            self._changes = ChangeWatch(open_broker, self._belief, machine_id, clock=clock)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set. What has not been sent by then stays in the spool for the next run."""
@@ -202,9 +217,9 @@ class _Monitor:
 
     async def send_once(self) -> None:
         """Interrogate, and send everything that waits."""
-        if self._watch is None:
-            self._remember()
-        elif not await self._watch.refresh() and not self._belief.restore():
+        if self._changes is not None:
+            await self._changes.learn()
+        if self._watch is not None and not await self._watch.refresh() and not self._belief.restore():
             raise FacadeUnavailable("the façade does not tell what is attached to this machine")
         await self._loop.step()
         await self._delivery.empty()
@@ -222,16 +237,11 @@ class _Monitor:
         return parts
 
     async def _believe(self) -> None:
-        if self._watch is None:
-            self._remember()
-            return
-        await self._watch.learn()
-        await together(self._watch.poll(), self._watch.listen())
-
-    def _remember(self) -> None:
-        """Without a façade there is only what an earlier run believed, or else a new machine."""
-        if not self._belief.restore():
-            self._belief.replace(Description.new(self._settings.machine_id, now=self._clock.now()))
+        if self._changes is not None:
+            await self._changes.run()
+        if self._watch is not None:
+            await self._watch.learn()
+            await together(self._watch.poll(), self._watch.listen())
 
 
 async def _until(stop: asyncio.Event, parts: list[Coroutine[Any, Any, None]]) -> None:

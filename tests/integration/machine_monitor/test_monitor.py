@@ -11,15 +11,17 @@ import aiohttp
 import pytest
 
 from pipeline.broker.memory import MemoryBroker
+from pipeline.broker.protocol import Outgoing
 from pipeline.clock import ManualClock, SystemClock
 from pipeline.errors import Misconfigured, Retryable
 from producers.machine_monitor import delivery, description_watch
 from producers.machine_monitor.facade import Token
 from producers.machine_monitor.service import interrogate_once, run_monitor, send_once
 from producers.machine_monitor.settings import MonitorSettings, ProbeSettings
+from schemas.changes import ChangeKind, change_json
 from schemas.description import Description
 from schemas.event import Event
-from schemas.topics import MACHINE_EVENTS
+from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS
 from tests.integration.machine_monitor.facade_double import FacadeDouble
 from tests.integration.machine_monitor.tools import Toolbox
 
@@ -352,6 +354,44 @@ async def test_with_a_broker_events_go_to_the_topic_and_the_facade_only_tells(
     assert message.key == "machine-1"
     assert Event.model_validate_json(message.value).device_kind == "android"
     assert facade.events == []
+
+
+async def test_what_operators_set_reaches_a_monitor_that_has_only_a_broker(
+    settings: MonitorSettings, tools: Toolbox
+) -> None:
+    alone, broker, stop = replace(settings, url=None), MemoryBroker(), asyncio.Event()
+    await tell(broker, PHONE)
+    monitor = asyncio.create_task(
+        run_monitor(
+            alone,
+            stop,
+            clock=SystemClock(),
+            open_broker=lambda: nullcontext(broker),
+            environment=tools.environment,
+        )
+    )
+    try:
+        assert await kinds(broker, 1) == ["android"]
+        await tell(broker, PHONE.model_copy(update={"attached_device": "nodevice", "row_version": 3}))
+        assert await kinds(broker, 2) == ["android", "standalone"]
+    finally:
+        stop.set()
+        async with asyncio.timeout(10):
+            await monitor
+    await broker.close()
+
+
+async def tell(broker: MemoryBroker, description: Description) -> None:
+    value = change_json("machine-1", [ChangeKind.DEVICE], "who@example.org", description)
+    await broker.publish([Outgoing(MACHINE_CHANGES, "machine-1", value)])
+
+
+async def kinds(broker: MemoryBroker, count: int) -> list[str | None]:
+    """Of the devices that were reported, as soon as there are so many."""
+    async with asyncio.timeout(30):
+        while len(messages := await broker.fetch(MACHINE_EVENTS)) < count:
+            await asyncio.sleep(0.01)
+    return [Event.model_validate_json(message.value).device_kind for message in messages]
 
 
 async def test_without_facade_and_broker_there_is_nothing_to_do(

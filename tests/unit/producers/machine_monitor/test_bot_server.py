@@ -78,7 +78,7 @@ async def test_before_anything_is_known_the_bots_own_dimensions_stay(bench: Benc
 async def test_no_dimensions_at_all_are_an_error(bench: Bench) -> None:
     answer = await bench.client.post("/get_dimensions", json={})
     assert answer.status == 500
-    assert "No valid Dimensions to report" in await answer.text()
+    assert await answer.text() == "No valid Dimensions to report\n{}\n"
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"os": "Linux"}', b'{"os": [1]}'])
