@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -138,8 +139,10 @@ class SwarmingBot:
         return bytes(code)
 
     async def _run_once(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            process = await asyncio.create_subprocess_exec(
+            transport, protocol = await loop.subprocess_exec(
+                partial(_BotProtocol, loop),
                 str(self._settings.python_exe),
                 str(self._settings.bot_zip),
                 "start_bot",
@@ -151,17 +154,30 @@ class SwarmingBot:
             )
         except OSError as error:
             raise SwarmingFailed(f"{self._settings.python_exe} cannot be run: {error.strerror}") from error
+        process = asyncio.subprocess.Process(transport, protocol, loop)
         alive = SWARMING_ALIVE.labels(self._machine_id)
         alive.set(1)
         assert process.stderr is not None
         reading = asyncio.create_task(_log_lines(process.stderr))
         try:
-            status = await process.wait()
+            await protocol.exited.wait()
         finally:
             alive.set(0)
-            await _end(process)
+            await _end(process, protocol.exited)
             reading.cancel()
-        logs.get_logger().warning("swarming bot ended", status=status)
+        logs.get_logger().warning("swarming bot ended", status=process.returncode)
+
+
+class _BotProtocol(asyncio.subprocess.SubprocessStreamProtocol):
+    """Tells when the bot itself has ended: `Process.wait` also waits for all who inherited its stderr."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=2 * _LINE_LIMIT, loop=loop)
+        self.exited = asyncio.Event()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set()
 
 
 def swarming_server(machine_id: str) -> str:
@@ -215,20 +231,28 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
         yield rest.decode("utf-8", "replace")
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ask the bot to end, and make it end when it does not."""
+async def _end(process: asyncio.subprocess.Process, exited: asyncio.Event) -> None:
+    """Ask the bot to end, and make it end when it does not. What it started ends with it, also if it ended by itself."""
     if process.returncode is not None:
+        _kill(process)
         return
     _signal(process, signal.SIGTERM)
     try:
         async with asyncio.timeout(_PARTING_S):
-            await process.wait()
+            await exited.wait()
     except TimeoutError:
-        if sys.platform == "win32":
-            process.kill()
-        else:
-            _signal(process, signal.SIGKILL)
-        await process.wait()
+        logs.get_logger().warning("swarming bot did not end when asked")
+    finally:
+        _kill(process)
+    await exited.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """End all that is left of the bot's process group; its number is not given to others while anything is."""
+    if sys.platform != "win32":
+        _signal(process, signal.SIGKILL)
+    elif process.returncode is None:
+        process.kill()
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -31,7 +31,7 @@ with starts.open("a") as file:
     file.write(json.dumps({"argv": sys.argv[1:], "id": os.environ["SWARMING_BOT_ID"],
         "secret": "LABKEEPER_TOKEN" in os.environ, "pid": os.getpid(), "child": child and child.pid}) + "\\n")
 print("bot is up", file=sys.stderr, flush=True)
-if child:
+if child and not (here / "leave").exists():
     time.sleep(600)
 """
 
@@ -145,6 +145,19 @@ async def test_the_bot_and_its_children_end_with_the_monitor(bot: SwarmingBot, t
     async with asyncio.timeout(10):
         while any(is_running(pid) for pid in (start["pid"], start["child"])):
             await asyncio.sleep(0.02)
+
+
+async def test_what_a_bot_left_behind_ends_before_the_next_one_starts(
+    bot: SwarmingBot, tmp_path: Path
+) -> None:
+    folder = tmp_path / "b" / "s"
+    folder.mkdir(parents=True)
+    (folder / "stay").touch()
+    (folder / "leave").touch()
+    async with running(bot):
+        first, *_ = await started(tmp_path, 2)
+        assert isinstance(first["child"], int)
+        assert not is_running(first["child"])
 
 
 def is_running(pid: int) -> bool:
