@@ -15,7 +15,6 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from pipeline import command as commands
 from pipeline.broker.protocol import Received
 from pipeline.clock import SystemClock
 from pipeline.command import CommandFailed, ExitCode
@@ -24,6 +23,7 @@ from pipeline.settings import Connections
 from producers.labkeeper.confirmation import confirm
 from producers.labkeeper.dead_letter_office import WITH_LETTERS, DeadLetterOffice
 from producers.labkeeper.dead_letters import Letter, Name, letter_of, original
+from producers.labkeeper.home_lab import broker_options
 from producers.labkeeper.output import (
     Column,
     Fit,
@@ -57,24 +57,6 @@ def command() -> None:
       labkeeper dead show 0:17
       labkeeper dead replay --all-open --reason "unknown pool"
     """
-
-
-def _broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where the broker is; the command gets them as its first argument."""
-
-    @commands.publishing_options
-    @functools.wraps(function)
-    def with_place(
-        *args: Any, database_url: str | None, broker: str, topic_prefix: str, **options: Any
-    ) -> Any:
-        if database_url is None:
-            raise click.UsageError("Missing option '--database-url' (or LABKEEPER_DATABASE_URL).")
-        place = commands.connections(
-            database_url=database_url, broker=broker, topic_prefix=topic_prefix, pool=()
-        )
-        return function(place, *args, **options)
-
-    return with_place
 
 
 def _at_the_office(place: Connections, work: Callable[[DeadLetterOffice], Awaitable[Result]]) -> Result:
@@ -184,7 +166,7 @@ class Selection:
 @_filter_options
 @click.option("--all", "everything", is_flag=True, help="Also letters that were replayed or dropped.")
 @output_option()
-@_broker_options
+@broker_options
 def list_command(place: Connections, chosen: Filter, everything: bool, output: Form) -> None:
     """List dead letters that nobody has dealt with yet, oldest first.
 
@@ -252,7 +234,7 @@ def _document(letter: Letter) -> dict[str, Any]:
 @command.command("show", short_help="Show a dead letter with its value.")
 @click.argument("letter", callback=_as_name)
 @click.option("--raw", is_flag=True, help="Write the bytes of the value as they are, and nothing else.")
-@_broker_options
+@broker_options
 def show_command(place: Connections, letter: Name, raw: bool) -> None:
     """Show a dead letter: why, where, when, its headers and its value.
 
@@ -296,7 +278,7 @@ def _value(value: bytes) -> Sequence[str]:
 @click.option("--all-open", is_flag=True, help="Every letter that nobody has dealt with yet.")
 @_filter_options
 @click.option("--again", is_flag=True, help="Take named letters that were replayed or dropped before, too.")
-@_broker_options
+@broker_options
 def replay_command(
     place: Connections, letters: Sequence[Name], all_open: bool, chosen: Filter, again: bool
 ) -> None:
@@ -322,7 +304,7 @@ def replay_command(
 @click.option("--all-open", is_flag=True, help="Every letter that nobody has dealt with yet.")
 @_filter_options
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@_broker_options
+@broker_options
 def drop_command(
     place: Connections, letters: Sequence[Name], all_open: bool, chosen: Filter, yes: bool
 ) -> None:

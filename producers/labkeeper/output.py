@@ -38,6 +38,13 @@ class Form(StrEnum):
     NAME = "name"
 
 
+_FORM_HELP: Final = {
+    Form.TABLE: "table is for people",
+    Form.JSON: "json is exact",
+    Form.NAME: "name is one name a line",
+}
+
+
 def output_option(*forms: Form) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add `--output`, with the given forms (all of them by default). The command gets a `Form`."""
     return click.option(
@@ -47,7 +54,7 @@ def output_option(*forms: Form) -> Callable[[Callable[..., Any]], Callable[..., 
         callback=lambda _context, _option, value: Form(value),
         default=Form.TABLE.value,
         show_default=True,
-        help="table is for people, json is exact, name is one name a line.",
+        help="; ".join(_FORM_HELP[form] for form in forms or Form) + ".",
     )
 
 

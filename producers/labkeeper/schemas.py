@@ -29,10 +29,13 @@ def command() -> None:
 @_folder
 def write(folder: Path) -> None:
     """Write all documents into FOLDER."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in documents(version("labkeeper")).items():
-        (folder / name).write_text(content, encoding="utf-8")
-        click.echo(str(folder / name))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in documents(version("labkeeper")).items():
+            (folder / name).write_text(content, encoding="utf-8")
+            click.echo(str(folder / name))
+    except OSError as error:
+        raise CommandFailed(f"cannot write into {folder}: {error.strerror}") from error
 
 
 @command.command()

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import click
-import platformdirs
 
 from pipeline.clock import SystemClock
 from pipeline.command import CommandFailed, run
+from producers.labkeeper.home_lab import default_folder
 from producers.labkeeper.roles import LabSettings
 from producers.labkeeper.screen import Screen
 
@@ -23,7 +23,7 @@ _TOKEN_VARIABLES: Final = ("LABKEEPER_TOKEN", "LABKEEPER_TOKEN_FILE")
     "--data",
     type=click.Path(path_type=Path),
     envvar="LABKEEPER_DATA",
-    default=lambda: platformdirs.user_data_path("labkeeper"),
+    default=default_folder,
     show_default="this user's folder for data",
     show_envvar=True,
     help="Folder for the database and the logs; made if missing.",

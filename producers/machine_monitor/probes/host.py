@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
-from pipeline import logs
 from producers.machine_monitor.probes.commands import CommandFailed, CommandRunner
 from producers.machine_monitor.probes.cpus import Cpu, cpu_dimensions, on_gce
+from producers.machine_monitor.probes.doubts import Doubts
 from producers.machine_monitor.probes.gce import GceMetadata
 from producers.machine_monitor.probes.linux import LinuxFacts
 from producers.machine_monitor.probes.mac import MacFacts
@@ -60,6 +60,7 @@ class HostProbe:
         self._system = system
         self._metadata = metadata
         self._architecture = architecture
+        self._doubts = Doubts()
         none: list[str] = []
         self._os_versions = Remembered(
             "operating system", system.os_versions, fallback=none, period=_HARDWARE_PERIOD
@@ -101,17 +102,16 @@ class HostProbe:
             return Cloud()
         return Cloud(
             gce=True,
-            machine_type=await _or_nothing(self._metadata.machine_type()),
-            cpu_platform=await _or_nothing(self._metadata.cpu_platform()),
+            machine_type=await self._or_nothing(self._metadata.machine_type()),
+            cpu_platform=await self._or_nothing(self._metadata.cpu_platform()),
         )
 
-
-async def _or_nothing(answer: Awaitable[str]) -> str:
-    try:
-        return await answer
-    except ProbeFailed as error:
-        logs.get_logger().warning("cannot tell", what="cloud machine", reason=str(error))
-        return ""
+    async def _or_nothing(self, answer: Awaitable[str]) -> str:
+        try:
+            return await answer
+        except ProbeFailed as error:
+            self._doubts.tell("cloud machine", error)
+            return ""
 
 
 def usable_cores() -> int:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline import logs
 from producers.machine_monitor.probes.commands import CommandRunner
 from producers.machine_monitor.probes.cpus import Cpu
+from producers.machine_monitor.probes.doubts import Doubts
 from producers.machine_monitor.probes.protocol import ProbeFailed
 from producers.machine_monitor.probes.versions import in_all_precisions
 
@@ -38,12 +38,13 @@ class LinuxFacts:
     def __init__(self, commands: CommandRunner, *, root: Path = Path("/")) -> None:
         self._commands = commands
         self._root = root
+        self._doubts = Doubts()
 
     async def os_versions(self) -> list[str]:
         try:
             return distribution_versions(*self._distribution())
         except ProbeFailed as error:
-            logs.get_logger().warning("cannot tell", what="distribution", reason=str(error))
+            self._doubts.tell("distribution", error)
             return distribution_versions("", "")
 
     async def cpu(self) -> Cpu:
@@ -77,7 +78,7 @@ class LinuxFacts:
             if vendor in _MESA:
                 return parse_dpkg_version((await self._commands.run("dpkg", "-s", "libgl1-mesa-dri")).stdout)
         except ProbeFailed as error:
-            logs.get_logger().warning("cannot tell", what="graphics driver version", reason=str(error))
+            self._doubts.tell("graphics driver version", error)
         return ""
 
     def _first_line(self, path: str) -> str:

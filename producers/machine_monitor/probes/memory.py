@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
-from pipeline import logs
+from producers.machine_monitor.probes.doubts import Doubts
 from producers.machine_monitor.probes.protocol import ProbeFailed
 
 T = TypeVar("T")
@@ -33,6 +33,7 @@ class Remembered(Generic[T]):
         self._value = fallback
         self._period_s = period.total_seconds()
         self._monotonic = monotonic
+        self._doubts = Doubts()
         self._ask_again_at: float | None = None
         """None: never asked."""
 
@@ -45,6 +46,6 @@ class Remembered(Generic[T]):
             self._value = await self._ask()
         except ProbeFailed as error:
             wait_s = min(wait_s, _RETRY.total_seconds())
-            logs.get_logger().warning("cannot tell", what=self._name, reason=str(error))
+            self._doubts.tell(self._name, error)
         self._ask_again_at = self._monotonic() + wait_s
         return self._value

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from producers.labkeeper.output import Column, Fit, write_json, write_table
+from tests.unit.producers.labkeeper.command_line import labkeeper
 from tests.unit.producers.labkeeper.facade_double import FacadeDouble
 from tests.unit.producers.labkeeper.fleet import T0, machine
 
@@ -100,3 +101,8 @@ def test_json_says_the_same_without_anything_that_a_terminal_obeys(
     write_json({"a": "\x1b\x9b\u202e\ud800ü"}, compact=True)
 
     assert capsys.readouterr().out == '{"a":"\\u001b\\u009b\\u202e\\ud800ü"}\n'
+
+
+def test_help_explains_only_the_forms_that_a_command_has() -> None:
+    assert "name is" not in labkeeper("status", "--help").out
+    assert "name is" in labkeeper("machines", "list", "--help").out

@@ -3,6 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
+import structlog
+
 from producers.machine_monitor.probes.memory import Remembered
 from producers.machine_monitor.probes.protocol import ProbeFailed
 
@@ -58,3 +60,20 @@ async def test_a_later_failure_leaves_the_last_answer() -> None:
     await fact.get()
     watch.seconds += 3600
     assert await fact.get() == "one"
+
+
+async def test_what_cannot_be_told_is_logged_once_for_each_reason_and_is_no_warning() -> None:
+    failures = [ProbeFailed(reason) for reason in ("no tool", "no tool", "no answer")]
+    answers, watch = Answers(failures), Watch()
+    fact = remembered(answers, watch)
+
+    with structlog.testing.capture_logs() as lines:
+        for _ in failures:
+            await fact.get()
+            watch.seconds += 300
+
+    assert answers.asked == 3
+    assert [(line["log_level"], line["reason"]) for line in lines] == [
+        ("info", "no tool"),
+        ("info", "no answer"),
+    ]

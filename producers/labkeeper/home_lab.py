@@ -1,0 +1,80 @@
+"""The lab that `labkeeper up` runs on this computer, found by its folder: nobody needs to know its database's address."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import platformdirs
+
+from pipeline import command as commands
+from pipeline.command import CommandFailed, ExitCode
+
+FROM_MAKE: Final = Path(".labkeeper")
+"""Where `make run` keeps its lab, seen from the source tree."""
+
+
+def default_folder() -> Path:
+    """Where `labkeeper up` keeps its lab unless told otherwise."""
+    return platformdirs.user_data_path("labkeeper")
+
+
+def database_of_lab(data: Path | None) -> str:
+    """Address of the database of the lab that runs in `data`; with None, in one of the folders that labs are usually in.
+
+    Raises `CommandFailed` when none runs.
+    """
+    folders = (FROM_MAKE, default_folder()) if data is None else (data,)
+    for folder in folders:
+        if (url := _database_in(folder)) is not None:
+            return url
+    where = " or ".join(str(folder) for folder in folders)
+    raise CommandFailed(
+        f"no lab runs in {where}: name its folder with --data, or its database with --database-url",
+        ExitCode.UNREACHABLE,
+    )
+
+
+def _database_in(folder: Path) -> str | None:
+    if sys.platform == "win32":  # where `up` does not run
+        return None
+    from infra.servers.postgres import running_dsn  # noqa: PLC0415  # imports what Windows does not have
+    from producers.labkeeper.premises import Premises  # noqa: PLC0415  # the same
+
+    return running_dsn(Premises(folder, crashed_predecessor=False).database)
+
+
+def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where the broker is; the command gets them as its first argument."""
+
+    @click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        envvar="LABKEEPER_DATA",
+        show_envvar=True,
+        help="Without --database-url: the folder of a lab that runs on this computer.  "
+        "[default: the usual ones of `labkeeper up` and `make run`]",
+    )
+    @commands.publishing_options
+    @functools.wraps(function)
+    def with_place(
+        *args: Any,
+        data: Path | None,
+        database_url: str | None,
+        broker: str,
+        topic_prefix: str,
+        **options: Any,
+    ) -> Any:
+        place = commands.connections(
+            database_url=database_url or database_of_lab(data),
+            broker=broker,
+            topic_prefix=topic_prefix,
+            pool=(),
+        )
+        return function(place, *args, **options)
+
+    return with_place
