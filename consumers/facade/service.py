@@ -63,9 +63,9 @@ async def serve_facade(
 def _is_our_fault(record: logging.LogRecord) -> bool:
     """Whether aiohttp's error is worth a traceback. What is not HTTP gets a 400; strangers must not fill the log with it."""
     error = record.exc_info[1] if record.exc_info else None
-    if not isinstance(error, HttpProcessingError):
+    if not isinstance(error, HttpProcessingError | web.RequestPayloadError):
         return True
-    log.debug("not_http", reason=" ".join(error.message.split())[:_LONGEST_REASON])
+    log.debug("not_http", reason=" ".join(str(error).split())[:_LONGEST_REASON])
     return False
 
 

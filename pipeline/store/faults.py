@@ -44,8 +44,16 @@ def reason_to_retry(error: psycopg2.Error) -> str | None:
     """The SQLSTATE, or `connection`, if trying again may help; None if it will not."""
     code: str | None = error.pgcode
     if code is None:  # never reached the server, or the answer never reached us
-        return CONNECTION if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) else None
+        return CONNECTION if _is_of_the_connection(error) else None
     return code if code[:2] in _TRY_AGAIN_CLASSES or code in _TRY_AGAIN else None
+
+
+def _is_of_the_connection(error: psycopg2.Error) -> bool:
+    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return True
+    return (
+        type(error) is psycopg2.DatabaseError
+    )  # cut off in mid-sentence: psycopg2 knows no better name for it
 
 
 def leaves_doubt(error: psycopg2.Error) -> bool:
@@ -55,7 +63,9 @@ def leaves_doubt(error: psycopg2.Error) -> bool:
 
 def spoils_connection(error: psycopg2.Error) -> bool:
     """Whether trying again had better use a new connection: the server is going, or is no longer the one that writes."""
-    code: str = error.pgcode or ""
+    code: str | None = error.pgcode
+    if code is None:
+        return _is_of_the_connection(error)
     return code[:2] in _NEW_CONNECTION_CLASSES or code == _READ_ONLY
 
 

@@ -134,13 +134,23 @@ def test_the_command_explains_itself() -> None:
     assert "<member" not in result.output
 
 
-async def test_what_is_not_http_leaves_no_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+NOT_HTTP = {
+    "bad path": b"GET /a b HTTP/1.1\r\n\r\n",
+    "not packed": b"POST /api/v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Encoding: gzip\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000,
+}
+
+
+@pytest.mark.parametrize("case", NOT_HTTP)
+async def test_what_is_not_http_leaves_no_traceback_in_the_log(
+    caplog: pytest.LogCaptureFixture, case: str
+) -> None:
     store = MemoryStore(clock=ManualClock(NOW))
     async with serving(store, MemoryBroker(clock=ManualClock(NOW))) as (http, _):
         address = http._base_url
         assert address is not None
         reader, writer = await asyncio.open_connection(address.host, address.port)
-        writer.write(b"GET /a b HTTP/1.1\r\n\r\n")
+        writer.write(NOT_HTTP[case])
         assert (await asyncio.wait_for(reader.readline(), DEADLINE_S)).split()[1] == b"400"
         writer.close()
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
