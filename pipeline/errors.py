@@ -34,6 +34,15 @@ class Rejected(LabkeeperError):
     """This one message can never be processed: park it with the reason and go on."""
 
 
+class VersionMismatch(Rejected):
+    """The machine is in another version than the caller knew: look again, then decide again."""
+
+    def __init__(self, machine_id: str, version: int) -> None:
+        super().__init__(
+            f"machine {machine_id!r} has changed meanwhile and is in version {version}: look at it again"
+        )
+
+
 class TooManyRejects(LabkeeperError):
     """Nearly everything is being rejected: something upstream is broken, so stop before the topic drains away."""
 

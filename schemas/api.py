@@ -12,7 +12,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.changes import HistoryEntry
 from schemas.description import AttachedDevice, Description, PowerCycleState
-from schemas.ids import MachineId
 from schemas.wire import Body, Dimensions, WireModel
 
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -214,7 +213,8 @@ class SupplyChromeOSRequest(WireModel):
 class PowerCycleStateOfMachine(WireModel):
     """What a power controller says of one machine."""
 
-    machine_id: MachineId = Field(alias="MachineID")
+    machine_id: str = Field(alias="MachineID")
+    """Checked one by one: a malformed one must not hold up the others."""
     powercycle_state: PowerCycleState = Field(alias="PowerCycleState")
 
 

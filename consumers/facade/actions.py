@@ -6,7 +6,7 @@ Old and new routes act through these functions, so they mean the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -19,6 +19,7 @@ from pipeline.clock import Clock
 from pipeline.errors import LabkeeperError, MachineNotFound
 from pipeline.processor import operators
 from pipeline.processor.ssh_target import is_ssh_target
+from pipeline.store.edits import check_expected
 from pipeline.store.protocol import Change, Store
 from schemas.description import AttachedDevice, Description, PowerCycleState
 from schemas.wire import Dimensions
@@ -29,10 +30,17 @@ log = logs.get_logger()
 class Actions:
     """Changes on somebody's behalf. All raise `MachineNotFound` and `StoreUnavailable`."""
 
-    def __init__(self, store: Store, fleet: Fleet, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, fleet: Fleet, clock: Clock, versions: Collection[int] | None = None
+    ) -> None:
         self._store = store
         self._fleet = fleet
         self._clock = clock
+        self._versions = versions
+
+    def on_versions(self, versions: Collection[int] | None) -> Actions:
+        """The same on machines in one of these versions only: they raise `VersionMismatch` as well. None: in any."""
+        return Actions(self._store, self._fleet, self._clock, versions)
 
     async def toggle_mode(self, caller: Caller, machine_id: str) -> Description:
         """Begin or end maintenance."""
@@ -59,6 +67,20 @@ class Actions:
             operators.toggle_power_cycle, machine_id=machine_id, user=caller.user, now=self._clock.now()
         )
         return await self._change("toggle-powercycle", caller, machine_id, change)
+
+    async def request_power_cycle(self, caller: Caller, machine_id: str) -> Description:
+        """Ask for a power cycle; one that is wanted already stays so."""
+        change = partial(
+            operators.request_power_cycle, machine_id=machine_id, user=caller.user, now=self._clock.now()
+        )
+        return await self._change("request-powercycle", caller, machine_id, change)
+
+    async def cancel_power_cycle(self, caller: Caller, machine_id: str) -> Description:
+        """Withdraw the wish for a power cycle."""
+        change = partial(
+            operators.cancel_power_cycle, machine_id=machine_id, user=caller.user, now=self._clock.now()
+        )
+        return await self._change("cancel-powercycle", caller, machine_id, change)
 
     async def complete_power_cycle(self, caller: Caller, machine_id: str) -> Description:
         """Take note that the power has been cycled."""
@@ -115,15 +137,21 @@ class Actions:
     async def delete(self, caller: Caller, machine_id: str) -> None:
         """Delete a machine; its history stays."""
         with _audited("delete-machine", caller, machine_id):
-            if not await self._store.delete(machine_id, now=self._clock.now(), who=caller.user):
+            if not await self._store.delete(
+                machine_id, now=self._clock.now(), who=caller.user, versions=self._versions
+            ):
                 raise MachineNotFound(machine_id)
 
     async def _change(
         self, action: str, caller: Caller, machine_id: str, change: Change, why: str = "", **details: Any
     ) -> Description:
+        def expected(before: Description) -> Description:
+            check_expected(machine_id, before.row_version, self._versions)
+            return change(before)
+
         with _audited(action, caller, machine_id, **details):
             updated = await self._store.update(
-                machine_id, change, now=self._clock.now(), who=caller.user, why=why
+                machine_id, expected, now=self._clock.now(), who=caller.user, why=why
             )
         self._fleet.take([Snapshot.of(machine_id, updated.after)])
         return updated.after

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from consumers.facade.answers import answer, as_go
 from pipeline import logs
-from pipeline.errors import LabkeeperError, MachineNotFound, Rejected, Retryable
+from pipeline.errors import LabkeeperError, MachineNotFound, Rejected, Retryable, VersionMismatch
 from schemas.api import PROBLEM_TYPE, FieldError, Problem
 from schemas.wire import faults
 
@@ -19,6 +19,10 @@ _OLD_ROUTES: Final = ("/json/", "/_/", "/loginstatus", "/dist/")
 _MAX_ERRORS: Final = 20
 """Told of one request: a hostile body can have very many."""
 _RETRY_AFTER_S: Final = "1"
+_STATUS: Final[Mapping[type[LabkeeperError], HTTPStatus]] = {
+    MachineNotFound: HTTPStatus.NOT_FOUND,
+    VersionMismatch: HTTPStatus.PRECONDITION_FAILED,
+}
 
 log = logs.get_logger()
 
@@ -76,10 +80,8 @@ def refusal_of(error: LabkeeperError | ValidationError | TimeoutError) -> Refusa
             return _unprocessable(
                 [FieldError(field=field[:200], message=text[:500]) for field, text in found]
             )
-        case MachineNotFound():
-            return Refusal(HTTPStatus.NOT_FOUND, str(error))
-        case Rejected():
-            return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+        case MachineNotFound() | Rejected():
+            return Refusal(_STATUS.get(type(error), HTTPStatus.UNPROCESSABLE_ENTITY), str(error))
         case Retryable() | TimeoutError():
             log.warning("request_failed", reason=str(error) or "time limit exceeded")
             return unavailable("the database or the broker is out of reach; try again in a moment")

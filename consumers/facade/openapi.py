@@ -23,6 +23,7 @@ _WHY: Final = {
     HTTPStatus.UNAUTHORIZED: "No token, or one that nobody has",
     HTTPStatus.FORBIDDEN: "The token's role does not allow this",
     HTTPStatus.NOT_FOUND: "No machine has this id",
+    HTTPStatus.PRECONDITION_FAILED: "The machine is not in the version that `If-Match` names: get it again",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not declared as JSON",
     HTTPStatus.UNPROCESSABLE_ENTITY: "A field is invalid; `errors` names it",
@@ -113,6 +114,8 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         )
     if route.query is not None:
         parameters.extend(_query_parameters(route.query))
+    if HTTPStatus.PRECONDITION_FAILED in route.errors:
+        parameters.append({"name": "If-Match", "in": "header", "schema": {"type": "string"}})
     if route.stream:
         parameters.append({"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}})
         parameters.append({"name": "last_event_id", "in": "query", "schema": {"type": "string"}})

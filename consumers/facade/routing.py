@@ -15,13 +15,17 @@ from pydantic import BaseModel, ValidationError
 from consumers.facade.auth import CALLER, Access, Authenticator, refuse_foreign_pages, require
 from consumers.facade.errors import refusal_of, told, told_by_router, unauthorized
 from consumers.facade.settings import FacadeSettings
-from pipeline import metrics
+from pipeline import logs, metrics
 from pipeline.errors import LabkeeperError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ANY: Final = "*"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_QUIET: Final = ("/healthz", "/readyz", "/metrics", "/static/", "/dist/")
+"""Asked for by programs all the time, or along with a page: not worth a line."""
+
+log = logs.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +103,23 @@ def _admit(request: web.Request, route: Route, auth: Authenticator) -> None:
 
 
 def gate(auth: Authenticator) -> Any:
-    """Middleware: turns foreign pages away, and tells in our own words what the router refuses."""
+    """Middleware: turns foreign pages away, tells in our own words what the router refuses, and logs each request."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = time.monotonic()
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR
+        try:
+            response = await answered(request, handler)
+            status = response.status
+        except web.HTTPException as redirect:
+            status = redirect.status
+            raise
+        finally:
+            _log_request(request, status, began)
+        return response
+
+    async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             refuse_foreign_pages(request, is_open=auth.is_open)
             return await handler(request)
@@ -114,3 +131,12 @@ def gate(auth: Authenticator) -> Any:
             return told_by_router(request, error)
 
     return middleware
+
+
+def _log_request(request: web.Request, status: int, began: float) -> None:
+    resource = request.match_info.route.resource
+    route = "" if resource is None else resource.canonical
+    line = log.debug if route.startswith(_QUIET) else log.info
+    method = request.method if request.method in _METHODS else "other"
+    duration_ms = round((time.monotonic() - began) * 1000, 1)
+    line("request", method=method, route=route, status=status, duration_ms=duration_ms)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from pipeline.errors import Rejected
+from pipeline.errors import Rejected, VersionMismatch
 from pipeline.processor.normalize import normalize
 from pipeline.processor.pools import Pools
 from pipeline.processor.transition import Difference, differences
@@ -43,6 +43,12 @@ class Edit:
     def updated(self) -> Updated:
         """The same for the caller."""
         return Updated(self.machine_id, self.after, self.kinds)
+
+
+def check_expected(machine_id: str, version: int, expected: Collection[int] | None) -> None:
+    """Raise `VersionMismatch` unless the version is among the expected ones; None expects any."""
+    if expected is not None and version not in expected:
+        raise VersionMismatch(machine_id, version)
 
 
 def edit(  # one function for the sake of speed: it runs for every machine of a batch

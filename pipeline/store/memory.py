@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,7 +18,7 @@ from pipeline.errors import MachineNotFound, Rejected
 from pipeline.processor.pools import Pools
 from pipeline.processor.transition import Difference
 from pipeline.store.cursor import check_limit, read_cursor, write_cursor
-from pipeline.store.edits import DELETED, Edit, checked, edit
+from pipeline.store.edits import DELETED, Edit, check_expected, checked, edit
 from pipeline.store.history import lines
 from pipeline.store.literals import to_json
 from pipeline.store.messages import change_message, deletion_message
@@ -141,12 +141,22 @@ class MemoryStore:
         next_cursor = None if last is None else write_cursor(query, last[1], last[0])
         return Page([description for _, _, description in shown], next_cursor)
 
-    async def delete(self, machine_id: str, *, now: datetime, who: str, why: str = "") -> bool:
+    async def delete(
+        self,
+        machine_id: str,
+        *,
+        now: datetime,
+        who: str,
+        why: str = "",
+        versions: Collection[int] | None = None,
+    ) -> bool:
         """See the protocol."""
         _check_text(who, why)
-        deleted = self._machines.pop(machine_id, None)
+        deleted = self._machines.get(machine_id)
         if deleted is None:
             return False
+        check_expected(machine_id, deleted.row_version, versions)
+        del self._machines[machine_id]
         version = deleted.row_version + 1
         self._last_versions[machine_id] = version
         self._add_history(machine_id, [DELETED], version, now, who, why)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -139,8 +139,18 @@ class Store(Protocol):
         """
         ...
 
-    async def delete(self, machine_id: str, *, now: datetime, who: str, why: str = "") -> bool:
+    async def delete(
+        self,
+        machine_id: str,
+        *,
+        now: datetime,
+        who: str,
+        why: str = "",
+        versions: Collection[int] | None = None,
+    ) -> bool:
         """Delete a machine, with an outbox message (empty value) and a line of history. False: there was none.
+
+        With `versions` only a machine whose `row_version` is among them: otherwise `VersionMismatch`.
 
         Should the machine come back, its `row_version` goes on behind the deletion's, so that higher always is newer.
         """

@@ -8,7 +8,7 @@ narrowly, which leaves the indexes alone. Whoever changes a row by hand must rai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from pipeline.store.columns import (
     description_from,
 )
 from pipeline.store.cursor import check_limit, read_cursor, write_cursor
-from pipeline.store.edits import DELETED, Edit, checked, edit
+from pipeline.store.edits import DELETED, Edit, check_expected, checked, edit
 from pipeline.store.history import lines
 from pipeline.store.listing import listing
 from pipeline.store.literals import plain_array, to_json
@@ -191,7 +191,15 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
             lambda session: _page(query, session.fetch(wanted.sql, wanted.parameters), limit)
         )
 
-    async def delete(self, machine_id: str, *, now: datetime, who: str, why: str = "") -> bool:
+    async def delete(
+        self,
+        machine_id: str,
+        *,
+        now: datetime,
+        who: str,
+        why: str = "",
+        versions: Collection[int] | None = None,
+    ) -> bool:
         """See the protocol."""
         if not is_machine_id(machine_id):
             return False
@@ -201,6 +209,7 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
             deleted = session.fetch(queries.DELETE_MACHINE, (machine_id,))
             if not deleted:
                 return False
+            check_expected(machine_id, deleted[0][0], versions)
             version = deleted[0][0] + 1
             session.execute(queries.REMEMBER_VERSION, (machine_id, version))
             write_history(session, lines(machine_id, [DELETED], now=now, version=version), order)

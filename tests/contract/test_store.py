@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.errors import MachineNotFound, Rejected
+from pipeline.errors import MachineNotFound, Rejected, VersionMismatch
 from pipeline.processor.normalize import normalize
 from pipeline.processor.operators import toggle_mode, toggle_power_cycle
 from pipeline.store.protocol import Change
@@ -429,6 +429,21 @@ async def test_deleting_what_is_not_there_says_so(store: WholeStore) -> None:
     assert not await store.delete("skia-1", now=NOW, who="jo@example.com")
     assert await store.take(limit=10) == []
     assert await store.history("skia-1") == []
+
+
+async def test_a_machine_that_has_changed_meanwhile_is_not_deleted(store: WholeStore) -> None:
+    """Nothing happens to it; in a version that the caller names it goes."""
+    await add(store, "skia-1")
+    await store.update_many({"skia-1": [beat]}, now=NOW)
+    history = await store.history("skia-1")
+
+    with pytest.raises(VersionMismatch, match="in version 2"):
+        await store.delete("skia-1", now=NOW, who="jo", versions=[1, 3])
+
+    assert (await store.get("skia-1")).row_version == 2
+    assert await store.history("skia-1") == history
+    assert not await store.delete("skia-2", now=NOW, who="jo", versions=[1])
+    assert await store.delete("skia-1", now=NOW, who="jo", versions=[1, 2])
 
 
 async def test_a_machine_that_comes_back_goes_on_counting(store: WholeStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -35,6 +36,8 @@ from schemas.wire import Body
 BASE: Final = "/api/v1/machines"
 ONE: Final = BASE + "/{id:[^/]*}"
 """Matches the empty id as well, so that it is refused by name."""
+
+_version = re.compile(r"[0-9]{1,19}")
 
 
 async def list_machines(request: web.Request) -> web.Response:
@@ -73,9 +76,18 @@ async def get_machine(request: web.Request) -> web.Response:
     return answer_machine(machine)
 
 
+def _actions(request: web.Request) -> Actions:
+    """What can be done, on the versions of `If-Match` if it is given. Weak ones and what we never issued match nothing."""
+    known = request.if_match
+    if "If-Match" not in request.headers or (known and known[0].value == "*"):
+        return request.app[ACTIONS]
+    issued = [each.value for each in known or () if not each.is_weak and _version.fullmatch(each.value)]
+    return request.app[ACTIONS].on_versions(frozenset(map(int, issued)))
+
+
 async def delete_machine(request: web.Request) -> web.Response:
     """Delete a machine."""
-    await request.app[ACTIONS].delete(request[CALLER], machine_id_of(request))
+    await _actions(request).delete(request[CALLER], machine_id_of(request))
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
@@ -94,7 +106,7 @@ async def begin_maintenance(request: web.Request) -> web.Response:
     """Take a machine into maintenance."""
     machine_id = machine_id_of(request)
     body = await read_ours(request, MaintenanceBody, request.app[SETTINGS].max_body_bytes)
-    machine = await request.app[ACTIONS].set_maintenance(request[CALLER], machine_id, reason=body.reason)
+    machine = await _actions(request).set_maintenance(request[CALLER], machine_id, reason=body.reason)
     return answer_machine(machine)
 
 
@@ -102,7 +114,7 @@ def acting(action: Callable[[Actions, Caller, str], Awaitable[Description]]) -> 
     """A handler for an action that takes nothing but the machine."""
 
     async def handle(request: web.Request) -> web.Response:
-        return answer_machine(await action(request.app[ACTIONS], request[CALLER], machine_id_of(request)))
+        return answer_machine(await action(_actions(request), request[CALLER], machine_id_of(request)))
 
     return handle
 
@@ -112,7 +124,7 @@ async def set_attached_device(request: web.Request) -> web.Response:
     machine_id = machine_id_of(request)
     body = await read_ours(request, AttachedDeviceBody, request.app[SETTINGS].max_body_bytes)
     return answer_machine(
-        await request.app[ACTIONS].set_attached_device(request[CALLER], machine_id, body.attached_device)
+        await _actions(request).set_attached_device(request[CALLER], machine_id, body.attached_device)
     )
 
 
@@ -120,14 +132,14 @@ async def set_note(request: web.Request) -> web.Response:
     """Leave a note."""
     machine_id = machine_id_of(request)
     body = await read_ours(request, NoteBody, request.app[SETTINGS].max_body_bytes)
-    return answer_machine(await request.app[ACTIONS].set_note(request[CALLER], machine_id, body.message))
+    return answer_machine(await _actions(request).set_note(request[CALLER], machine_id, body.message))
 
 
 async def supply_dimensions(request: web.Request) -> web.Response:
     """Say where a ChromeOS device is, and what it cannot tell of itself."""
     machine_id = machine_id_of(request)
     body = await read_ours(request, SuppliedDimensionsBody, request.app[SETTINGS].max_body_bytes)
-    machine = await request.app[ACTIONS].supply_chromeos(
+    machine = await _actions(request).supply_chromeos(
         request[CALLER], machine_id, ssh_user_ip=body.ssh_user_ip, dimensions={**body.dimensions}
     )
     return answer_machine(machine)
@@ -158,6 +170,7 @@ def last_event_id_of(request: web.Request) -> str:
 
 _AWAY: Final = (HTTPStatus.SERVICE_UNAVAILABLE,)
 _MISSING: Final = (HTTPStatus.NOT_FOUND, *_AWAY)
+_CHANGE: Final = (HTTPStatus.PRECONDITION_FAILED, *_MISSING)
 _BAD_BODY: Final = (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 
 
@@ -187,7 +200,7 @@ def _change(method: str, path: str, handler: Handler, summary: str, body: type[B
         tag="operators",
         body=body,
         answer=Description,
-        errors=_MISSING if body is None else (*_MISSING, *_BAD_BODY),
+        errors=_CHANGE if body is None else (*_CHANGE, *_BAD_BODY),
     )
 
 
@@ -228,7 +241,7 @@ ROUTES: Final = (
         summary="Delete a machine; its next event makes it anew",
         tag="operators",
         status=HTTPStatus.NO_CONTENT,
-        errors=_MISSING,
+        errors=_CHANGE,
     ),
     _read(
         ONE + "/history",
@@ -246,6 +259,15 @@ ROUTES: Final = (
         MaintenanceBody,
     ),
     _change("DELETE", "/maintenance", acting(Actions.clear_maintenance), "End maintenance"),
+    _change(
+        "PUT",
+        "/power-cycle",
+        acting(Actions.request_power_cycle),
+        "Ask for a power cycle; one that is wanted already stays so",
+    ),
+    _change(
+        "DELETE", "/power-cycle", acting(Actions.cancel_power_cycle), "Withdraw the wish for a power cycle"
+    ),
     _change("DELETE", "/quarantine", acting(Actions.clear_quarantine), "End a forced quarantine"),
     _change(
         "PUT",

@@ -185,7 +185,7 @@ async def test_the_api_is_described_route_by_route(lab: Lab) -> None:
     assert note["put"]["requestBody"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/NoteBody"
     }
-    assert {"200", "401", "403", "404", "413", "415", "422", "503"} == set(note["put"]["responses"])
+    assert {"200", "401", "403", "404", "412", "413", "415", "422", "503"} == set(note["put"]["responses"])
     parameters = {each["name"]: each for each in api["paths"]["/api/v1/machines"]["get"]["parameters"]}
     assert parameters["limit"]["schema"] == {"default": 100, "maximum": 1000, "minimum": 1, "type": "integer"}
     assert parameters["q"]["description"].startswith("Words; ")

@@ -189,7 +189,7 @@ async def test_very_many_faults_are_told_briefly(lab: Lab) -> None:
     body = json.dumps({"Machines": machines}).encode()
     status, text = await exchange(lab, post("/json/v1/powercycle/state/update", body))
     assert status == 400
-    assert text.startswith("Machines.0.MachineID: ")
+    assert text.startswith("Machines.0.PowerCycleState: ")
     assert len(text) < 10_000
 
 
