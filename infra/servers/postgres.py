@@ -290,6 +290,7 @@ def _initialise(home: PostgresHome) -> None:
         cwd=home.folder,
         env=_environment(),
         timeout=_START_S,
+        start_new_session=True,  # Ctrl-C is for the supervisor; this ends by itself in a second
         **home.user.popen_options(),
     )
     if done.returncode != 0:

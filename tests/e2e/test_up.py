@@ -200,6 +200,16 @@ def test_it_comes_up_shows_this_computer_and_ends_with_ctrl_c(up: Up) -> None:
     assert up.output.endswith("Stopped.\n")
 
 
+def test_ctrl_c_while_the_database_is_made_ends_in_order(up: Up) -> None:
+    up.start()
+    eventually((up.data / "postgres" / "cluster.new").exists, "the database is being made")
+
+    assert up.press_ctrl_c() == 0
+    assert up.output.endswith("Stopped.\n")
+    assert "PostgreSQL could not" not in up.output
+    assert up.left() == []
+
+
 def test_a_second_start_is_quick_and_finds_what_was_said_before(up: Up) -> None:
     up.start_and_wait()
     eventually(lambda: _HOST in up.machines(), "this computer is on the page")
