@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 import structlog
 
@@ -30,13 +31,35 @@ def configure(service: str, *, log_format: LogFormat = LogFormat.AUTO, level: st
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_lossy(sys.stderr)),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
+
+
+class _Lossy:
+    """A file to print to. A full disk, or a reader that has gone, costs lines and not the work that they tell of."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        """Take the text, whatever becomes of it."""
+        with suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Try to."""
+        with suppress(OSError):
+            self._file.flush()
+
+
+def _lossy(file: TextIO) -> Any:
+    return _Lossy(file)
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:
