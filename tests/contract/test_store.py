@@ -431,6 +431,23 @@ async def test_deleting_what_is_not_there_says_so(store: WholeStore) -> None:
     assert await store.history("skia-1") == []
 
 
+async def test_a_change_sees_the_version_that_it_would_replace(store: WholeStore) -> None:
+    """So it can refuse a machine that has changed meanwhile, without a race."""
+    await add(store, "skia-1")
+    await store.update_many({"skia-1": [beat]}, now=NOW)
+    seen: list[int] = []
+
+    def refuse(before: Description) -> Description:
+        seen.append(before.row_version)
+        raise VersionMismatch("skia-1", before.row_version)
+
+    with pytest.raises(VersionMismatch):
+        await store.update("skia-1", refuse, now=NOW)
+
+    assert seen == [2]
+    assert (await store.get("skia-1")).row_version == 2
+
+
 async def test_a_machine_that_has_changed_meanwhile_is_not_deleted(store: WholeStore) -> None:
     """Nothing happens to it; in a version that the caller names it goes."""
     await add(store, "skia-1")

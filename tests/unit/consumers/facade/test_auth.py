@@ -43,6 +43,8 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "power list": ("GET", "/json/v1/powercycle/list", None),
     "power done": ("POST", "/json/v1/powercycle/complete/rack4-07", None),
     "power states": ("POST", "/json/v1/powercycle/state/update", {"Machines": []}),
+    "power wish": ("PUT", "/api/v1/machines/rack4-07/power-cycle", None),
+    "power wish withdrawn": ("DELETE", "/api/v1/machines/rack4-07/power-cycle", None),
     "metrics": ("GET", "/metrics", None),
     "whoami": ("GET", "/api/v1/whoami", None),
 }

@@ -287,7 +287,9 @@ async def test_reading_with_post_and_changing_with_get_do_not_exist(lab: Lab) ->
 @pytest.mark.parametrize("path", ["/loginstatus/", "/loginstatus"])
 async def test_the_login_status_of_an_open_server_is_an_editors(lab: Lab, path: str) -> None:
     async with lab.http.get(path) as response:
-        assert await response.read() == b'{"email":"barney@example.org","roles":["viewer","editor","admin"]}\n'
+        assert (
+            await response.read() == b'{"email":"barney@example.org","roles":["viewer","editor","admin"]}\n'
+        )
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
