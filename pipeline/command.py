@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from enum import IntEnum
 from typing import Any, NoReturn, TypeVar
 
@@ -73,7 +74,7 @@ def _fail(text: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-_POOL = click.option(
+pool_option = click.option(
     "--pool",
     envvar="LABKEEPER_POOLS",
     multiple=True,
@@ -102,6 +103,33 @@ _BROKER = click.option(
 )
 
 
+def _pool_periods(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, timedelta]:
+    periods = {}
+    for value in values:
+        pool, _, seconds = value.partition("=")
+        try:
+            periods[pool] = timedelta(seconds=float(seconds))
+        except (ValueError, OverflowError):
+            raise click.BadParameter(f"{value!r}: expected POOL=SECONDS, such as Skia=60") from None
+        if not pool or periods[pool] <= timedelta(0):
+            raise click.BadParameter(
+                f"{value!r}: expected POOL=SECONDS with more than 0 seconds, such as Skia=60"
+            )
+    return periods
+
+
+pool_period_option = click.option(
+    "--pool-period",
+    multiple=True,
+    callback=_pool_periods,
+    metavar="POOL=SECONDS",
+    help="The same for one pool.",
+)
+"""Goes with a `--period`. The command gets a dict of pool to timedelta."""
+
+
 def database_option(*, required: bool) -> Callable[[Decorated], Decorated]:
     """The option that says where the store is; the command gets it as `database_url`."""
     return click.option(
@@ -109,14 +137,14 @@ def database_option(*, required: bool) -> Callable[[Decorated], Decorated]:
         envvar="LABKEEPER_DATABASE_URL",
         required=required,
         show_envvar=True,
-        help="PostgreSQL or CockroachDB, such as postgresql://user@host/labkeeper. "
+        help="PostgreSQL 16 or newer, such as postgresql://user@host/labkeeper. "
         "Give a password through the environment or ~/.pgpass, not on the command line.",
     )
 
 
 def connection_options(function: Decorated) -> Decorated:
     """Add the options that say where store and broker are; `connections(**kwargs)` makes them into settings."""
-    for option in (_POOL, _TOPIC_PREFIX, _BROKER, database_option(required=True)):
+    for option in (pool_option, _TOPIC_PREFIX, _BROKER, database_option(required=True)):
         function = option(function)
     return function
 
@@ -133,11 +161,15 @@ def publishing_options(function: Decorated) -> Decorated:
 
 def connections(*, database_url: str, broker: str, topic_prefix: str, pool: tuple[str, ...]) -> Connections:
     """Settings from the options of `connection_options`."""
+    return Connections(database_url, BrokerKind(broker), topic_prefix, pools_of(pool))
+
+
+def pools_of(texts: Sequence[str]) -> Pools:
+    """Pools from the values of `pool_option`."""
     try:
-        pools = Pools([_pool(text) for text in pool])
+        return Pools([_pool(text) for text in texts])
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--pool") from error
-    return Connections(database_url, BrokerKind(broker), topic_prefix, pools)
 
 
 def _pool(text: str) -> tuple[str, str]:

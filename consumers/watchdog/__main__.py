@@ -19,23 +19,6 @@ from pipeline.settings import Connections
 _DEFAULTS = WatchdogSettings()
 
 
-def _pool_periods(
-    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
-) -> dict[str, timedelta]:
-    periods = {}
-    for value in values:
-        pool, _, seconds = value.partition("=")
-        try:
-            periods[pool] = timedelta(seconds=float(seconds))
-        except (ValueError, OverflowError):
-            raise click.BadParameter(f"{value!r}: expected POOL=SECONDS, such as Skia=60") from None
-        if not pool or periods[pool] <= timedelta(0):
-            raise click.BadParameter(
-                f"{value!r}: expected POOL=SECONDS with more than 0 seconds, such as Skia=60"
-            )
-    return periods
-
-
 @click.command("watchdog")
 @commands.connection_options
 @click.option(
@@ -45,13 +28,7 @@ def _pool_periods(
     show_default=True,
     help=f"How often machines report, in seconds. After {MISSED_PERIODS} missed reports one is down.",
 )
-@click.option(
-    "--pool-period",
-    multiple=True,
-    callback=_pool_periods,
-    metavar="POOL=SECONDS",
-    help="The same for one pool.",
-)
+@commands.pool_period_option
 @click.option(
     "--check-every",
     type=click.FloatRange(0, min_open=True),

@@ -122,6 +122,7 @@ class _Lab:
             self._screen.done("this computer reports as a machine")
         if self._settings.demo:
             self._screen.done(f"{self._settings.demo} simulated machines join it")
+        self._screen.done(f"metrics of each process: see {self._premises.metrics_targets.name}")
         self._screen.say(f"Up. Logs are in {self._premises.log_of('').parent}. Ctrl-C stops it.")
 
 

@@ -39,6 +39,11 @@ class Premises:
         """Folder for what the monitor must not forget."""
         return self.data / "monitor"
 
+    @property
+    def metrics_targets(self) -> Path:
+        """The file that tells Prometheus where the roles' metrics are."""
+        return self.data / "metrics-targets.json"
+
     def log_of(self, role: str) -> Path:
         """The file that a role writes its log to."""
         return self.data / "logs" / f"{role}.log"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+_PATIENCE_S: Final = 10.0
 _FACADE_PATIENCE_S: Final = 25.0  # it gives requests under way 20 s
 
 
@@ -20,8 +21,10 @@ class Role:
     """For the interpreter. Everybody on this computer can read them: no secrets."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """In addition to ours."""
-    patience_s: float = 10.0
+    patience_s: float = _PATIENCE_S
     """How long it may take to finish what is under way when it is asked to stop."""
+    has_metrics: bool = False
+    """Whether it takes `--metrics-port`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,12 @@ class LabSettings:
     tokens: Path | None = None
     verbose: bool = False
     """Show all that the processes log."""
+    pools: tuple[str, ...] = ("Lab=",)
+    """NAME=REGEX each, the first that matches a machine's id counts."""
+    period_s: float = 30.0
+    """How often machines report."""
+    pool_periods: tuple[str, ...] = ()
+    """POOL=SECONDS each: pools whose machines report at another period."""
 
     @property
     def local_host(self) -> str:
@@ -54,28 +63,32 @@ class LabSettings:
 def pillars(settings: LabSettings, database_url: str) -> tuple[Role, ...]:
     """The processes that the page needs, the most wanted first."""
     environment = _environment(database_url)
-    facade = ["--host", settings.host, "--port", str(settings.port)]
+    pools = _repeated("--pool", settings.pools)
+    facade = ["--host", settings.host, "--port", str(settings.port), *pools]
     if settings.tokens is not None:
         facade += ["--tokens", str(settings.tokens)]
     return (
-        Role("facade", _module("consumers.facade", *facade), environment, _FACADE_PATIENCE_S),
-        Role("writer", _module("consumers.description_writer"), environment),
+        _service("facade", "consumers.facade", facade, environment, _FACADE_PATIENCE_S),
+        _service("writer", "consumers.description_writer", pools, environment),
     )
 
 
 def helpers(settings: LabSettings, database_url: str, state: Path) -> tuple[Role, ...]:
     """The processes that can come a second later."""
     environment = _environment(database_url)
+    pools = _repeated("--pool", settings.pools)
+    period = ("--period", str(settings.period_s))
+    judgement = (*pools, *period, *_repeated("--pool-period", settings.pool_periods))
     found = [
-        Role("relay", _module("consumers.outbox_relay"), environment),
-        Role("watchdog", _module("consumers.watchdog"), environment),
+        _service("relay", "consumers.outbox_relay", pools, environment),
+        _service("watchdog", "consumers.watchdog", judgement, environment),
     ]
     if settings.monitor:
-        monitor = ("--url", settings.url, "--port", "off", "--state-dir", str(state))
-        found.insert(0, Role("monitor", _module("producers.machine_monitor", *monitor), environment))
+        monitor = ("--url", settings.url, "--port", "off", "--state-dir", str(state), *period)
+        found.insert(0, _service("monitor", "producers.machine_monitor", monitor, environment))
     if settings.demo:
-        simulator = ("--url", settings.url, "--machines", str(settings.demo))
-        found.append(Role("simulator", _module("producers.simulator", *simulator), environment))
+        simulator = ("--url", settings.url, "--machines", str(settings.demo), *period)
+        found.append(_service("simulator", "producers.simulator", simulator, environment))
     return tuple(found)
 
 
@@ -83,8 +96,20 @@ STOP_ORDER: Final = (("monitor", "simulator"), ("facade",), ("writer",), ("relay
 """From those who bring something in to those who take it away, so that nothing is left half done."""
 
 
-def _module(name: str, *arguments: str) -> tuple[str, ...]:
-    return ("-m", name, *arguments, "--log-format", "json")
+def _service(
+    name: str,
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    patience_s: float = _PATIENCE_S,
+) -> Role:
+    words = ("-m", module, *arguments, "--log-format", "json")
+    return Role(name, words, environment, patience_s, has_metrics=True)
+
+
+def _repeated(option: str, values: Sequence[str]) -> tuple[str, ...]:
+    """The option once for each value."""
+    return tuple(f"{option}={value}" for value in values)
 
 
 def _environment(database_url: str) -> Mapping[str, str]:

@@ -21,6 +21,7 @@ from pipeline.command import CommandFailed, ExitCode
 from pipeline.service import LIFELINE_VARIABLE, wait_for
 from producers.labkeeper.premises import Premises
 from producers.labkeeper.roles import Role
+from producers.labkeeper.scrape_targets import ScrapeTargets
 from producers.labkeeper.screen import Screen, as_text, asks_for_attention
 
 _AT_ONCE_S: Final = 10.0
@@ -75,13 +76,20 @@ class Child:
     """One role: its process, and the next one when that ends unasked."""
 
     def __init__(
-        self, role: Role, log: Path, screen: Screen, lifeline: Lifeline, hurry: asyncio.Event
+        self,
+        role: Role,
+        log: Path,
+        screen: Screen,
+        lifeline: Lifeline,
+        hurry: asyncio.Event,
+        targets: ScrapeTargets,
     ) -> None:
         self.role = role
         self._log = log
         self._screen = screen
         self._lifeline = lifeline
         self._hurry = hurry
+        self._targets = targets
         self._reader = LogReader(log)
         self._stopping = asyncio.Event()
         self._last_words = ""
@@ -127,6 +135,7 @@ class Child:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *self.role.arguments,
+            *self._metrics(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -134,6 +143,11 @@ class Child:
             pass_fds=(self._lifeline.reading_end,),
             env={**self.role.environment, LIFELINE_VARIABLE: str(self._lifeline.reading_end)},
         )
+
+    def _metrics(self) -> Sequence[str]:
+        if not self.role.has_metrics:
+            return ()
+        return ("--metrics-port", str(self._targets.port_of(self.role.name)))
 
     async def _ended(self, process: asyncio.subprocess.Process) -> int:
         """Exit code. Once we are to stop the process is asked to end, and killed when it takes too long."""
@@ -183,13 +197,14 @@ class Supervisor:
         self._screen = screen
         self._hurry = hurry
         self._lifeline = Lifeline()
+        self._targets = ScrapeTargets(premises.metrics_targets, screen)
         self._tasks: dict[Child, asyncio.Task[None]] = {}
 
     def start(self, roles: Iterable[Role]) -> None:
         """Start processes and keep them running."""
         for role in roles:
             log = self._premises.fresh_log_of(role.name)
-            child = Child(role, log, self._screen, self._lifeline, self._hurry)
+            child = Child(role, log, self._screen, self._lifeline, self._hurry, self._targets)
             self._tasks[child] = asyncio.create_task(child.keep_running())
 
     async def watch(self, *others: asyncio.Task[Any]) -> None:
@@ -207,6 +222,7 @@ class Supervisor:
             for child in group:
                 child.stop()
             await asyncio.gather(*group.values(), return_exceptions=True)
+        self._targets.close()
         self._lifeline.close()
 
 

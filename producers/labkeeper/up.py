@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
 import click
 
+from pipeline import command as commands
 from pipeline.clock import SystemClock
 from pipeline.command import CommandFailed, run
 from producers.labkeeper.home_lab import default_folder
@@ -52,6 +55,15 @@ _TOKEN_VARIABLES: Final = ("LABKEEPER_TOKEN", "LABKEEPER_TOKEN_FILE")
     show_envvar=True,
     help="File with the API tokens' hashes; see `labkeeper token --help`.  [default: everybody on this computer is let in]",
 )
+@commands.pool_option
+@click.option(
+    "--period",
+    type=click.FloatRange(0.1, 86_400),
+    default=30.0,
+    show_default=True,
+    help="Seconds between two reports of a machine, for this computer's monitor, simulated machines and the watchdog.",
+)
+@commands.pool_period_option
 @click.option("--verbose", is_flag=True, help="Show everything that the processes log, not only trouble.")
 def command(
     data: Path,
@@ -60,6 +72,9 @@ def command(
     demo: int,
     no_monitor: bool,
     tokens: Path | None,
+    pool: tuple[str, ...],
+    period: float,
+    pool_period: Mapping[str, timedelta],
     verbose: bool,
 ) -> None:
     """Run a whole lab on this computer: database, services, web page, and a monitor that reports the computer itself.
@@ -69,6 +84,7 @@ def command(
     \b
       labkeeper up
       labkeeper up --demo 200 --data ./lab --port 8080
+      labkeeper up --pool Phones=^phone- --pool Lab= --pool-period Phones=60
     """
     if sys.platform == "win32":
         raise CommandFailed(
@@ -76,8 +92,18 @@ def command(
         )
     from producers.labkeeper.lab import run_lab  # noqa: PLC0415  # imports what Windows does not have
 
+    commands.pools_of(pool)
     settings = LabSettings(
-        data=data, host=host, port=port, demo=demo, monitor=not no_monitor, tokens=tokens, verbose=verbose
+        data=data,
+        host=host,
+        port=port,
+        demo=demo,
+        monitor=not no_monitor,
+        tokens=tokens,
+        verbose=verbose,
+        pools=pool,
+        period_s=period,
+        pool_periods=tuple(f"{name}={each.total_seconds()}" for name, each in pool_period.items()),
     )
     _check_token(settings)
     run_lab(settings, Screen(SystemClock(), verbose=verbose))

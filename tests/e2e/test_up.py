@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,18 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
+
+
+def shows_metrics(port: int) -> bool:
+    """Whether Prometheus finds something to read there."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/metrics")
+        return b"# TYPE" in connection.getresponse().read()
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 class Up:
@@ -233,6 +246,20 @@ def test_a_demonstration_adds_machines_with_their_devices(up: Up) -> None:
         "somebody has said what is attached",
     )
     assert up.press_ctrl_c() == 0
+
+
+def test_every_process_shows_its_metrics_where_the_file_says(up: Up) -> None:
+    up.start_and_wait(
+        "--no-monitor", "--pool", "Phones=^phone-", "--pool-period", "Phones=60", "--period", "5"
+    )
+    file = up.data / "metrics-targets.json"
+
+    eventually(lambda: len(json.loads(file.read_text())) == 4, "all are listed")
+    for target in json.loads(file.read_text()):
+        port = int(target["targets"][0].removeprefix("127.0.0.1:"))
+        eventually(partial(shows_metrics, port), f"{target['labels']} answers")
+    assert up.press_ctrl_c() == 0
+    assert not file.exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -46,3 +46,26 @@ def test_every_role_has_its_place_in_the_order_of_ending() -> None:
     names = {role.name for role in (*pillars(settings, SECRET), *helpers(settings, SECRET, STATE))}
 
     assert names == {name for group in STOP_ORDER for name in group}
+
+
+def test_pools_and_periods_reach_those_who_need_them() -> None:
+    settings = LabSettings(
+        Path("data"), demo=5, pools=("Phones=^phone-", "Lab="), period_s=2.5, pool_periods=("Phones=60",)
+    )
+    said = {
+        role.name: role.arguments for role in (*pillars(settings, SECRET), *helpers(settings, SECRET, STATE))
+    }
+
+    def told(option: str) -> set[str]:
+        return {name for name, words in said.items() if option in words}
+
+    assert told("--pool=Phones=^phone-") == {"facade", "writer", "relay", "watchdog"}
+    assert told("--pool-period=Phones=60") == {"watchdog"}
+    assert told("--period") == told("2.5") == {"monitor", "simulator", "watchdog"}
+    assert said["writer"].index("--pool=Phones=^phone-") < said["writer"].index("--pool=Lab=")
+
+
+def test_everybody_shows_metrics() -> None:
+    settings = LabSettings(Path("data"), demo=5)
+
+    assert all(role.has_metrics for role in (*pillars(settings, SECRET), *helpers(settings, SECRET, STATE)))

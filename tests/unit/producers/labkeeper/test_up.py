@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 
 from pipeline.command import CommandFailed
@@ -31,3 +32,21 @@ def test_nothing_works_on_windows_and_that_is_said(tmp_path: Path, monkeypatch: 
 
     with pytest.raises(CommandFailed, match="needs Linux or macOS"):
         command.main(["--data", str(tmp_path / "data")], standalone_mode=False)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--pool", "Phones", "expected NAME=REGEX"),
+        ("--pool", "Phones=(", "not a regular expression"),
+        ("--pool-period", "Phones=often", "expected POOL=SECONDS"),
+        ("--period", "0", "not in the range"),
+    ],
+)
+def test_pools_and_periods_that_make_no_sense_are_refused_at_once(
+    tmp_path: Path, option: str, value: str, told: str
+) -> None:
+    with pytest.raises(click.BadParameter, match=told):
+        command.main([option, value, "--data", str(tmp_path / "data")], standalone_mode=False)
+
+    assert not (tmp_path / "data").exists()
