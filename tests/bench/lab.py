@@ -100,8 +100,7 @@ class Load:
         return (Outgoing(MACHINE_EVENTS, machine_id, value) for machine_id, value in self.events())
 
 
-async def fill(broker: Broker, load: Load) -> None:
-    """Publish all of the load, as fast as the broker takes it."""
-    messages = load.messages()
+async def fill(broker: Broker, messages: Iterator[Outgoing]) -> None:
+    """Publish all of the messages, as fast as the broker takes them."""
     while part := list(islice(messages, PUBLISH_AT_ONCE)):
         await broker.publish(part)

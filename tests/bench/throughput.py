@@ -47,10 +47,10 @@ async def measure(new_lab: Callable[[str], Connections], load: Load) -> Throughp
     name = f"{load.size.name.lower()}_{load.machines}"
     main = new_lab(f"main_{name}")
     async with opened_broker(main) as broker:
-        await fill(broker, load)
+        await fill(broker, load.messages())
     read_and_parse = await _read_and_parse(main, load)
     return Throughput(
-        pipeline=await pipeline(main, load),
+        pipeline=await pipeline(main, load.count),
         read_and_parse=read_and_parse,
         write_rows=await _write_rows(new_lab(f"rows_{name}"), load),
         one_by_one=await _one_by_one(
@@ -59,8 +59,8 @@ async def measure(new_lab: Callable[[str], Connections], load: Load) -> Throughp
     )
 
 
-async def pipeline(lab: Connections, load: Load, *arguments: str) -> float:
-    """Start a writer on a full topic; count from its first acknowledgement to its last."""
+async def pipeline(lab: Connections, count: int, *arguments: str) -> float:
+    """Start a writer on a topic with `count` unread events; time it from its first acknowledgement to its last."""
     async with opened_broker(lab) as broker:
         with running("consumers.description_writer", lab, *arguments) as writer:
             first: tuple[float, int] | None = None
@@ -72,7 +72,7 @@ async def pipeline(lab: Connections, load: Load, *arguments: str) -> float:
                         partition.unread for partition in await broker.lag(MACHINE_EVENTS, group=GROUP)
                     )
                     now = time.monotonic()
-                    if first is None and unread < load.count:
+                    if first is None and unread < count:
                         first = (now, unread)
                     if first is not None and unread == 0:
                         return first[1] / (now - first[0])
@@ -134,5 +134,5 @@ class _Beat:
 async def _one_by_one(lab: Connections, load: Load) -> float:
     """The old server's way: read an event, one transaction, publish its change, acknowledge."""
     async with opened_broker(lab) as broker:
-        await fill(broker, load)
-    return await pipeline(lab, load, "--max-records", "1", "--max-wait-ms", "0")
+        await fill(broker, load.messages())
+    return await pipeline(lab, load.count, "--max-records", "1", "--max-wait-ms", "0")
