@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import click
@@ -9,6 +10,7 @@ import click
 from pipeline.command import CommandFailed, ExitCode, database_option
 from pipeline.store import migrations
 from pipeline.store.migrations import MigrationStatus, Phase
+from producers.labkeeper.home_lab import data_option, database_meant
 from producers.labkeeper.output import (
     Cell,
     Column,
@@ -48,8 +50,9 @@ def command() -> None:
     show_default=True,
     help="pre: what the new version needs, while the old one still runs. all: what only suits the new one, too.",
 )
-@database_option(required=True)
-def migrate_command(phase: str, database_url: str) -> None:
+@data_option
+@database_option(required=False)
+def migrate_command(phase: str, database_url: str | None, data: Path | None) -> None:
     """Apply the migrations that are pending. Safe to run twice, and from several places at once.
 
     To upgrade without a break: `--phase pre`, then replace the services, then once more for all.
@@ -57,7 +60,7 @@ def migrate_command(phase: str, database_url: str) -> None:
     \b
       labkeeper db migrate --phase pre
     """
-    applied = migrations.migrate(database_url, phase=Phase(phase))
+    applied = migrations.migrate(database_meant(database_url, data), phase=Phase(phase))
     for name in applied:
         write(f"{name}: applied\n")
     if not applied:
@@ -66,8 +69,9 @@ def migrate_command(phase: str, database_url: str) -> None:
 
 @command.command("status", short_help="Say which migrations are pending.")
 @output_option()
-@database_option(required=True)
-def status_command(database_url: str, output: Form) -> None:
+@data_option
+@database_option(required=False)
+def status_command(database_url: str | None, data: Path | None, output: Form) -> None:
     """Say which migrations are applied and which are pending. Changes nothing.
 
     Exit code 0: all are applied. 1: some are pending. 5: database and program do not fit together.
@@ -75,7 +79,7 @@ def status_command(database_url: str, output: Form) -> None:
     \b
       labkeeper db status || labkeeper db migrate
     """
-    found = migrations.status(database_url)
+    found = migrations.status(database_meant(database_url, data))
     match output:
         case Form.JSON:
             write_json([_document(migration) for migration in found])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -145,11 +146,16 @@ async def test_an_unclear_wish_is_a_usage_error(arguments: tuple[str, ...], told
     assert told in result.err
 
 
-async def test_without_a_database_there_is_one_clear_sentence() -> None:
+async def test_without_a_database_there_is_one_clear_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("producers.labkeeper.home_lab.default_folder", lambda: tmp_path / "usual")
     unknown = await labkeeper_beside("dead", "list")
     away = await _run("postgresql://127.0.0.1:1/nowhere", "dead", "list")
 
-    assert unknown.code == 2
+    assert unknown.code == 7
+    assert "no lab runs in .labkeeper or" in unknown.err
     assert "--database-url" in unknown.err
     assert away.code == 7
     assert len(away.err.splitlines()) == 1
