@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from pipeline.errors import LabkeeperError, MachineNotFound, Retryable
+from pipeline.errors import LabkeeperError, MachineNotFound, Retryable, TooManyRejects
 from pipeline.processor.pools import Pools
 from pipeline.settings import BrokerKind, Connections, LogFormat, ServiceSettings
 from schemas.topics import DEFAULT_PREFIX
@@ -66,6 +66,8 @@ def exit_code_of(error: LabkeeperError) -> ExitCode:
         return error.code
     if isinstance(error, MachineNotFound):
         return ExitCode.NOT_FOUND
+    if isinstance(error, TooManyRejects):
+        return ExitCode.CONFLICT
     return ExitCode.UNREACHABLE if isinstance(error, Retryable) else ExitCode.FAILED
 
 

@@ -197,9 +197,10 @@ def _count(work: _Work, published: int) -> None:
     metrics.BATCH_RECORDS.labels(GROUP).observe(len(work.batch.messages))
     elapsed = time.monotonic() - work.began
     metrics.BATCH_SECONDS.labels(GROUP).observe(elapsed)
-    log.debug(
+    log.info(
         "batch",
         records=len(work.batch.messages),
         machines=len(work.updated),
+        rejected=len(work.rejected),
         duration_ms=round(elapsed * 1000, 1),
     )

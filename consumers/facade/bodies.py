@@ -30,6 +30,8 @@ async def read_body(request: web.Request, limit: int) -> bytes:
             pieces.append(piece)
     except (web.RequestPayloadError, HttpProcessingError) as error:
         raise Refusal(HTTPStatus.BAD_REQUEST, "the body is not encoded as its headers say") from error
+    except ConnectionError as error:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "the body ended before it was complete") from error
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

@@ -91,6 +91,7 @@ class _Lab:
             supervisor.start(pillars(self._settings, url))
             await supervisor.watch(stopped, page)
             if not self._stop.is_set():
+                supervisor.settle()
                 self._tell_page(answers=page.result())
                 supervisor.start(helpers(self._settings, url, self._premises.monitor))
                 self._tell_rest()

@@ -93,13 +93,18 @@ class Child:
         self._reader = LogReader(log)
         self._stopping = asyncio.Event()
         self._last_words = ""
+        self._is_settled = False
+
+    def settle(self) -> None:
+        """The lab is up: from now on, go on trying for ever. One role in trouble must not take the others down."""
+        self._is_settled = True
 
     def stop(self) -> None:
         """Make `keep_running` end the process and return."""
         self._stopping.set()
 
     async def keep_running(self) -> None:
-        """Run the role until `stop` is called. Raises `CommandFailed` when it will not run."""
+        """Run the role until `stop` is called. Raises `CommandFailed` when it will not run, unless the lab is up."""
         tries, pause_s, has_run = 0, _FIRST_PAUSE_S, False
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -109,7 +114,7 @@ class Child:
             if time.monotonic() - began >= _AT_ONCE_S:
                 tries, pause_s, has_run = 0, _FIRST_PAUSE_S, True
             tries += 1
-            if tries >= _TRIES or (not has_run and self._is_hopeless(code)):
+            if not self._is_settled and (tries >= _TRIES or (not has_run and self._is_hopeless(code))):
                 raise CommandFailed(self._failure(tries))
             self._screen.complain(
                 f"{self.role.name} ended ({_how(code)}, {self._reason()}): starting it again in {pause_s:g} s"
@@ -206,6 +211,11 @@ class Supervisor:
             log = self._premises.fresh_log_of(role.name)
             child = Child(role, log, self._screen, self._lifeline, self._hurry, self._targets)
             self._tasks[child] = asyncio.create_task(child.keep_running())
+
+    def settle(self) -> None:
+        """Say that the lab is up: the children that it has now are started again for ever."""
+        for child in self._tasks:
+            child.settle()
 
     async def watch(self, *others: asyncio.Task[Any]) -> None:
         """Wait until one of the others is done. Raises `CommandFailed` when a child will not run."""

@@ -127,6 +127,25 @@ async def test_a_child_that_will_not_run_ends_everything_with_its_reason(lab: La
     await lab.supervisor.stop((("bad",), ("good",)))
 
 
+async def test_once_the_lab_is_up_a_child_in_trouble_takes_nobody_down(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab.supervisor.start(
+        [lab.role("good", GOOD), lab.role("bad", "import sys; sys.exit('labkeeper: too much junk')")]
+    )
+    lab.supervisor.settle()
+    good = await lab.pid("good")
+
+    printed = ""
+    async with asyncio.timeout(60):
+        while printed.count("bad ended (exit code 1, too much junk)") < 4:
+            await asyncio.sleep(0.05)
+            printed += capsys.readouterr().out
+
+    assert psutil.pid_exists(good)
+    await lab.supervisor.stop((("bad",), ("good",)))
+
+
 async def test_a_mistake_that_is_explained_is_not_tried_again(lab: Lab) -> None:
     lab.supervisor.start([lab.role("bad", "import sys; sys.exit('labkeeper: choose another port')")])
 

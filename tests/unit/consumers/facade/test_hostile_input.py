@@ -210,3 +210,20 @@ async def test_what_is_not_http_is_a_bad_request(lab: Lab, sent: bytes) -> None:
 async def test_a_strange_method_is_refused(lab: Lab) -> None:
     status, _ = await exchange(lab, b"PROPFIND /api/v1/machines HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert status == 405
+
+
+async def test_a_client_that_goes_in_the_middle_of_a_body_is_no_error_of_ours(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = urlsplit(lab.url)
+    for _ in range(5):
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(post("/json/v1/machine/event/", event())[:-10])
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    status, _ = await exchange(lab, post("/json/v1/machine/event/", event()))
+
+    assert status == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
