@@ -101,7 +101,7 @@ class PostgresServer:
         self._home = home
         self._said = said
         """What the server says before its log is open."""
-        self._started = os.fstat(said.fileno()).st_mtime
+        self._logged = _sizes(home.logs)
         self._resources = contextlib.ExitStack()
         self._child: subprocess.Popen[bytes] | None = None
         self._socket_folder = ""
@@ -211,7 +211,7 @@ class PostgresServer:
             if postmaster is not None and postmaster.ready:
                 return postmaster
             time.sleep(_POLL_S)
-        lines = [*self._spoken(), *_lines_since(self._started, self._home.logs)]
+        lines = [*self._spoken(), *_lines_since(self._logged, self._home.logs)]
         last = " | ".join(line.strip()[:300] for line in lines[-5:]) or "(nothing)"
         raise PostgresFailed(f"PostgreSQL did not start; its log ends with: {last}")
 
@@ -341,9 +341,19 @@ def _end(process: psutil.Process) -> None:
     )
 
 
-def _lines_since(time_s: float, logs: Path) -> list[str]:
-    files = [file for file in logs.glob("*.log") if file.stat().st_mtime >= time_s]
-    return [line for file in files for line in file.read_text(errors="replace").splitlines() if line.strip()]
+def _sizes(logs: Path) -> dict[Path, int]:
+    return {file: file.stat().st_size for file in logs.glob("*.log")}
+
+
+def _lines_since(sizes: Mapping[Path, int], logs: Path) -> list[str]:
+    """What has been written since the files had these sizes. One that is shorter now was emptied for a new week."""
+    lines: list[str] = []
+    for file, size in _sizes(logs).items():
+        with file.open("rb") as log:
+            begin = sizes.get(file, 0)
+            log.seek(begin if begin <= size else 0)
+            lines += log.read().decode(errors="replace").splitlines()
+    return [line for line in lines if line.strip()]
 
 
 def _environment() -> dict[str, str]:
