@@ -37,11 +37,13 @@ contracts:
 	@sh infra/bootstrap.sh run
 	@.venv/bin/labkeeper schemas write docs/contracts
 
+COMPILE := $(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q
+BROKERS := --extra kafka --extra pubsub --extra faust
+
 lock:
-	$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
-	  --extra build pyproject.toml -o requirements/run.txt
-	$(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
-	  --extra build --extra test -c requirements/run.txt pyproject.toml -o requirements/test.txt
+	$(COMPILE) --extra build $(BROKERS) pyproject.toml -o requirements/scale.txt
+	$(COMPILE) --extra build -c requirements/scale.txt pyproject.toml -o requirements/run.txt
+	$(COMPILE) --extra build $(BROKERS) --extra test -c requirements/scale.txt pyproject.toml -o requirements/test.txt
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

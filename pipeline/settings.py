@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from pipeline.processor.pools import Pools
 from schemas.topics import DEFAULT_PREFIX
@@ -14,6 +15,10 @@ class BrokerKind(StrEnum):
 
     EMBEDDED = "embedded"
     """A log in the PostgreSQL that the database URL names: one machine, nothing to set up."""
+    KAFKA = "kafka"
+    """An Apache Kafka cluster, or what speaks its protocol."""
+    PUBSUB = "pubsub"
+    """Google Cloud Pub/Sub."""
 
 
 class LogFormat(StrEnum):
@@ -25,17 +30,58 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class SaslMechanism(StrEnum):
+    """How a Kafka client proves who it is; the names are Kafka's."""
+
+    PLAIN = "PLAIN"
+    SCRAM_SHA_256 = "SCRAM-SHA-256"
+    SCRAM_SHA_512 = "SCRAM-SHA-512"
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """How to reach a Kafka cluster."""
+
+    servers: tuple[str, ...] = ("localhost:9092",)
+    """`host:port` of some of its brokers; they tell of the others."""
+    tls: bool = False
+    ca_file: Path | None = None
+    """PEM; None: the authorities that the system trusts."""
+    certificate_file: Path | None = None
+    """PEM, for clusters that want to know their clients by certificate."""
+    key_file: Path | None = None
+    key_password: str | None = field(default=None, repr=False)
+    mechanism: SaslMechanism | None = None
+    """None: no SASL."""
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PubsubSettings:
+    """How to reach Google Cloud Pub/Sub. Who we are, the client library finds by itself (Application Default Credentials)."""
+
+    project: str = ""
+    """Id of the project that the topics are in."""
+    emulator: str | None = None
+    """`host:port` of an emulator; then no credentials are used."""
+
+
 @dataclass(frozen=True, slots=True)
 class Connections:
     """Where the store and the broker are."""
 
     database_url: str
-    """libpq URL or key=value string. May hold a password: never log it."""
+    """libpq URL or key=value string. May hold a password: never log it. Empty for a process that only publishes."""
     broker: BrokerKind = BrokerKind.EMBEDDED
     topic_prefix: str = DEFAULT_PREFIX
     """Separates several labs on one broker."""
     pools: Pools = Pools(())
     """Which pool a machine belongs to."""
+    kafka: KafkaSettings = KafkaSettings()
+    """Counts where the broker is `kafka`."""
+    pubsub: PubsubSettings = PubsubSettings()
+    """Counts where the broker is `pubsub`."""
 
 
 @dataclass(frozen=True, slots=True)

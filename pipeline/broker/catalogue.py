@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from pipeline.broker.protocol import TopicReport, TopicState
 from pipeline.errors import Rejected
 from schemas.topics import DEFAULT_PREFIX, TOPICS, Topic
 
@@ -32,9 +33,37 @@ class Catalogue:
         """The error for a topic that there is not."""
         return Rejected(f"there is no topic {name!r}; there are {', '.join(self._topics)}")
 
+    def reports(self, have: Mapping[str, int], wanted: Mapping[str, int]) -> list[TopicReport]:
+        """All topics, as a broker tells of them that made them before anybody asked.
+
+        `have` and `wanted` map topics to their partitions. Raises `Rejected` for a wanted topic that there is not.
+        """
+        for name in wanted:
+            self.topic(name)
+        return [
+            TopicReport(
+                self.full_name(name),
+                partitions,
+                TopicState.UNCHANGED,
+                partition_warnings(partitions, wanted.get(name, partitions)),
+            )
+            for name, partitions in have.items()
+        ]
+
     def full_name(self, name: str) -> str:
         """The topic's name on the broker, with the lab's prefix."""
         return f"{self._prefix}.{self.topic(name).name}"
+
+
+def partition_warnings(have: int, wanted: int) -> tuple[str, ...]:
+    """What to tell of a topic that has another number of partitions than wanted."""
+    if have == wanted:
+        return ()
+    warning = (
+        f"has {have} partitions and keeps them, not {wanted}: with another number, messages of a machine would change "
+        "their partition and could overtake each other"
+    )
+    return (warning,)
 
 
 def check_size(size: int) -> None:

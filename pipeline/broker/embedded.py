@@ -24,7 +24,7 @@ from pipeline.broker.embedded_publisher import Addressed, Publisher
 from pipeline.broker.embedded_session import Cursor, Session
 from pipeline.broker.embedded_subscription import Arrivals, EmbeddedSubscription, Options, read_blocks
 from pipeline.broker.partitions import partition_of
-from pipeline.broker.protocol import From, Lag, Outgoing, Received, Subscription
+from pipeline.broker.protocol import From, Lag, Outgoing, Received, Subscription, TopicReport
 from pipeline.broker.record_batch import record_of
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import BrokerUnavailable, Misconfigured
@@ -100,6 +100,13 @@ class EmbeddedBroker:
         wanted = Wanted(positions, records=limit, size=_FETCH_BYTES, segments=limit)
         found = await self._inspection.run(lambda cursor: read_blocks(cursor, wanted, topic, places))
         return [message for _, messages in found.blocks for message in messages][:limit]
+
+    async def create_topics(self, *, partitions: Mapping[str, int] | None = None) -> Sequence[TopicReport]:
+        """See the protocol. Whoever connects first creates them, so that there is nothing to set up."""
+        await self._open()
+        return self._catalogue.reports(
+            {topic: len(states) for topic, states in self._partitions.items()}, partitions or {}
+        )
 
     async def check(self) -> None:
         """See the protocol."""

@@ -20,7 +20,7 @@ from typing import Self
 from pipeline.broker.catalogue import Catalogue, check_size
 from pipeline.broker.memory_groups import MemoryGroup
 from pipeline.broker.partitions import partition_of
-from pipeline.broker.protocol import Batch, From, Lag, Outgoing, Received, Subscription
+from pipeline.broker.protocol import Batch, From, Lag, Outgoing, Received, Subscription, TopicReport
 from pipeline.broker.record_batch import record_of
 from pipeline.broker.waiting import is_set_within
 from pipeline.clock import Clock, SystemClock
@@ -111,6 +111,13 @@ class MemoryBroker:
         self._catalogue.topic(topic)
         positions = {number: (after or {}).get(number, -1) + 1 for number in range(len(self._logs[topic]))}
         return self.read(topic, positions, limit)
+
+    async def create_topics(self, *, partitions: Mapping[str, int] | None = None) -> Sequence[TopicReport]:
+        """See the protocol. They are there from the beginning."""
+        self._check_open()
+        return self._catalogue.reports(
+            {name: len(logs) for name, logs in self._logs.items()}, partitions or {}
+        )
 
     async def check(self) -> None:
         """See the protocol."""

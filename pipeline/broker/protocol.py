@@ -70,6 +70,27 @@ class Lag:
     """The broker's clock when this was measured: with nothing unread, everything up to here has been read."""
 
 
+class TopicState(Enum):
+    """What `create_topics` found or did."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    """Settings were brought into line."""
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicReport:
+    """One topic, after `create_topics`."""
+
+    name: str
+    """As the broker knows it: with prefix."""
+    partitions: int
+    state: TopicState
+    warnings: Sequence[str] = ()
+    """What is not as it should be and cannot be changed, such as a partition count."""
+
+
 class Subscription(Protocol):
     """A member of a group, reading."""
 
@@ -133,6 +154,14 @@ class Broker(Protocol):
         """Look at up to `limit` messages without joining any group, from the earliest kept.
 
         `after` maps a partition to the offset to continue behind. Order holds within each partition.
+        """
+        ...
+
+    async def create_topics(self, *, partitions: Mapping[str, int] | None = None) -> Sequence[TopicReport]:
+        """Create what is missing and bring the settings of what exists into line; nothing is ever deleted. Safe twice.
+
+        `partitions` maps topics to other numbers than the usual; they count for new topics only. Raises `Rejected` when
+        the broker refuses, such as for want of permission, and says what to do.
         """
         ...
 

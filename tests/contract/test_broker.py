@@ -13,7 +13,7 @@ from itertools import pairwise
 import pytest
 
 from pipeline.broker.catalogue import MAX_MESSAGE_BYTES
-from pipeline.broker.protocol import Batch, Broker, From, Outgoing, Received, Subscription
+from pipeline.broker.protocol import Batch, Broker, From, Outgoing, Received, Subscription, TopicState
 from pipeline.errors import BrokerUnavailable, LeaseLost, Rejected
 from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS, TOPICS
 from tests.contract.brokers import CASES, KNOWN_GAPS, LONG_AGO, MARKS, BrokerCase
@@ -87,6 +87,28 @@ async def test_a_message_arrives_as_it_was_sent(case: BrokerCase) -> None:
     received = await read(case.other, 3)
     assert [Outgoing(m.topic, m.key, m.value, dict(m.headers)) for m in received] == sent
     assert {message.published_at.tzinfo for message in received} == {UTC}
+
+
+async def test_topics_can_be_created_twice(case: BrokerCase) -> None:
+    """The second time there is nothing to do, and no message is lost by it."""
+    await case.broker.create_topics()
+    await case.broker.publish([event("rack4-07", "1")])
+    reports = {report.name: report for report in await case.other.create_topics()}
+    assert len(reports) == len(TOPICS)
+    assert {report.state for report in reports.values()} == {TopicState.UNCHANGED}
+    assert not any(report.warnings for report in reports.values())
+    assert values(await read(case.broker, 1)) == [1]
+
+
+async def test_another_number_of_partitions_is_not_forced_upon_a_topic(case: BrokerCase) -> None:
+    """Whoever asks for it is warned, and the topic stays as it is."""
+    before = {report.name: report.partitions for report in await case.broker.create_topics()}
+    after = await case.broker.create_topics(partitions={MACHINE_EVENTS: PARTITIONS + 1})
+    assert {report.name: report.partitions for report in after} == before
+    (warned,) = [report for report in after if report.warnings]
+    assert warned.name.endswith(MACHINE_EVENTS)
+    with pytest.raises(Rejected, match=r"no topic 'machine\.evnts'"):
+        await case.broker.create_topics(partitions={"machine.evnts": 3})
 
 
 async def test_messages_of_one_key_arrive_in_order(case: BrokerCase) -> None:
