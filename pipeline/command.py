@@ -7,13 +7,22 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 
+from pipeline.broker.kafka_config import read_kafka_settings
 from pipeline.errors import LabkeeperError, MachineNotFound, Retryable, TooManyRejects
 from pipeline.processor.pools import Pools
-from pipeline.settings import BrokerKind, Connections, LogFormat, ServiceSettings
+from pipeline.settings import (
+    BrokerKind,
+    Connections,
+    KafkaSettings,
+    LogFormat,
+    PubsubSettings,
+    ServiceSettings,
+)
 from schemas.topics import DEFAULT_PREFIX
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -103,6 +112,44 @@ _BROKER = click.option(
     show_envvar=True,
     help="What carries the topics; `embedded` keeps them in the database.",
 )
+_KAFKA_SERVERS = click.option(
+    "--kafka-servers",
+    envvar="LABKEEPER_KAFKA_SERVERS",
+    metavar="HOST:PORT,...",
+    show_envvar=True,
+    help="With --broker kafka: some of the cluster's brokers.  [default: localhost:9092]",
+)
+_KAFKA_CONFIG = click.option(
+    "--kafka-config",
+    envvar="LABKEEPER_KAFKA_CONFIG",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    show_envvar=True,
+    help="With --broker kafka: a file of properties, as kcat and librdkafka read them, for TLS and SASL.",
+)
+_PUBSUB_PROJECT = click.option(
+    "--pubsub-project",
+    envvar=["LABKEEPER_PUBSUB_PROJECT", "GOOGLE_CLOUD_PROJECT"],
+    metavar="ID",
+    show_envvar=True,
+    help="With --broker pubsub: the Google Cloud project that the topics are in.",
+)
+_PUBSUB_EMULATOR = click.option(
+    "--pubsub-emulator",
+    envvar="PUBSUB_EMULATOR_HOST",
+    metavar="HOST:PORT",
+    show_envvar=True,
+    help="With --broker pubsub: an emulator to use in Google's place.",
+)
+_BROKER_OPTIONS = (_TOPIC_PREFIX, _PUBSUB_EMULATOR, _PUBSUB_PROJECT, _KAFKA_CONFIG, _KAFKA_SERVERS, _BROKER)
+_CONNECTION_NAMES = (
+    "database_url",
+    "broker",
+    "kafka_servers",
+    "kafka_config",
+    "pubsub_project",
+    "pubsub_emulator",
+    "topic_prefix",
+)
 
 
 def _pool_periods(
@@ -145,25 +192,51 @@ def database_option(*, required: bool) -> Callable[[Decorated], Decorated]:
 
 
 def connection_options(function: Decorated) -> Decorated:
-    """Add the options that say where store and broker are; `connections(**kwargs)` makes them into settings."""
-    for option in (pool_option, _TOPIC_PREFIX, _BROKER, database_option(required=True)):
+    """Add the options that say where store and broker are; `settings` makes them into settings."""
+    for option in (pool_option, *_BROKER_OPTIONS, database_option(required=True)):
         function = option(function)
     return function
 
 
 def publishing_options(function: Decorated) -> Decorated:
-    """Add the options that say where the broker is, for producers that can do without by talking to a façade.
-
-    Without `--database-url` there is no broker; with it, `connections(**kwargs, pool=())` makes them into settings.
-    """
-    for option in (_TOPIC_PREFIX, _BROKER, database_option(required=False)):
+    """Add the options that say where the broker is, for those that need no store; `take_connections` gets them back."""
+    for option in (*_BROKER_OPTIONS, database_option(required=False)):
         function = option(function)
     return function
 
 
-def connections(*, database_url: str, broker: str, topic_prefix: str, pool: tuple[str, ...]) -> Connections:
-    """Settings from the options of `connection_options`."""
-    return Connections(database_url, BrokerKind(broker), topic_prefix, pools_of(pool))
+def take_connections(options: dict[str, Any]) -> Connections | None:
+    """Take the options of `publishing_options` out of `options`. None: no broker was named."""
+    mine = {name: options.pop(name) for name in _CONNECTION_NAMES}
+    if mine["broker"] == BrokerKind.EMBEDDED and not mine["database_url"]:
+        return None
+    return _connections(**mine)
+
+
+def _connections(
+    *,
+    database_url: str | None,
+    broker: str,
+    kafka_servers: str | None,
+    kafka_config: Path | None,
+    pubsub_project: str | None,
+    pubsub_emulator: str | None,
+    topic_prefix: str,
+    pool: tuple[str, ...] = (),
+) -> Connections:
+    kind = BrokerKind(broker)
+    if kind is BrokerKind.PUBSUB and not pubsub_project:
+        raise click.UsageError("--broker pubsub needs --pubsub-project, the id of a Google Cloud project")
+    return Connections(
+        database_url or "",
+        kind,
+        topic_prefix,
+        pools_of(pool),
+        kafka=read_kafka_settings(kafka_config, servers=kafka_servers)
+        if kind is BrokerKind.KAFKA
+        else KafkaSettings(),
+        pubsub=PubsubSettings(pubsub_project or "", pubsub_emulator or None),
+    )
 
 
 def pools_of(texts: Sequence[str]) -> Pools:
@@ -187,7 +260,7 @@ def settings(options: dict[str, Any]) -> tuple[Connections, ServiceSettings]:
     """Settings from the options of `connection_options` and `service_options` together."""
     service = {name: options[name] for name in ("metrics_port", "metrics_host", "log_format", "log_level")}
     rest = {name: value for name, value in options.items() if name not in service}
-    return connections(**rest), service_settings(**service)
+    return _connections(**rest), service_settings(**service)
 
 
 def service_options(function: Decorated) -> Decorated:

@@ -37,6 +37,7 @@ COMMANDS: Final = (
     Entry("relay", "consumers.outbox_relay.__main__", "Publish what operators changed.", SERVICES),
     Entry("watchdog", "consumers.watchdog.__main__", "Find machines that fell silent.", SERVICES),
     Entry("db", "producers.labkeeper.database", "Prepare the database, or upgrade it.", UPKEEP),
+    Entry("topics", "producers.labkeeper.topics", "Make the topics on Kafka or Pub/Sub.", UPKEEP),
     Entry(
         "token",
         "consumers.facade.tokens",

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from pipeline import command as commands
 from pipeline.command import CommandFailed, ExitCode
+from pipeline.settings import BrokerKind
 
 FROM_MAKE: Final = Path(".labkeeper")
 """Where `make run` keeps its lab, seen from the source tree."""
@@ -91,20 +92,9 @@ def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @data_option
     @commands.publishing_options
     @functools.wraps(function)
-    def with_place(
-        *args: Any,
-        data: Path | None,
-        database_url: str | None,
-        broker: str,
-        topic_prefix: str,
-        **options: Any,
-    ) -> Any:
-        place = commands.connections(
-            database_url=database_meant(database_url, data),
-            broker=broker,
-            topic_prefix=topic_prefix,
-            pool=(),
-        )
-        return function(place, *args, **options)
+    def with_place(*args: Any, data: Path | None, **options: Any) -> Any:
+        if options["broker"] == BrokerKind.EMBEDDED:
+            options["database_url"] = database_meant(options["database_url"], data)
+        return function(commands.take_connections(options), *args, **options)
 
     return with_place

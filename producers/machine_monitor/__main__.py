@@ -39,7 +39,6 @@ TOKEN_VARIABLE: Final = "LABKEEPER_TOKEN"  # noqa: S105  # the name of a variabl
 RACK_VARIABLE: Final = "MY_RACK_NAME"
 GCE_VARIABLE: Final = "GCE_METADATA_HOST"
 _OFF: Final = "off"
-_CONNECTIONS: Final = ("database_url", "broker", "topic_prefix")
 _DEFAULTS: Final = ProbeSettings()
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -68,7 +67,7 @@ def _destination_options(function: Decorated) -> Decorated:
             show_envvar=True,
             metavar="URL",
             help="A façade, such as http://127.0.0.1:8000: it says what is attached to this machine, and takes the "
-            "events unless --database-url is given.",
+            "events unless a broker is named.",
         ),
     ):
         function = option(function)
@@ -190,7 +189,7 @@ def command(once: bool, show: bool, **options: Any) -> None:
     service = _service_of(options)
     connect = _broker_of(options)
     if connect is None and options["url"] is None and not show:
-        raise click.UsageError("say where to send events: --url of a façade, or --database-url")
+        raise click.UsageError("say where to send events: --url of a façade, or --broker or --database-url")
     settings = _settings(**options)
     if once:
         logs.configure("monitor", log_format=service.log_format, level=service.log_level)
@@ -217,12 +216,12 @@ def _service_of(options: dict[str, Any]) -> ServiceSettings:
 
 
 def _broker_of(options: dict[str, Any]) -> OpenBroker | None:
-    mine = {name: options.pop(name) for name in _CONNECTIONS}
-    if not mine["database_url"]:
+    connections = commands.take_connections(options)
+    if connections is None:
         return None
     from pipeline.factory import open_broker  # noqa: PLC0415  # brings a database driver, which few monitors need
 
-    return partial(open_broker, commands.connections(**mine, pool=()))
+    return partial(open_broker, connections)
 
 
 def _settings(

@@ -19,7 +19,6 @@ from producers.simulator.destinations import BrokerDestination, Destination, Htt
 from producers.simulator.settings import FacadeAccess
 
 TOKEN_VARIABLE: Final = "LABKEEPER_TOKEN"  # noqa: S105  # the name of a variable, not a token
-_OPTIONS: Final = ("database_url", "broker", "topic_prefix", "url", "token_file")
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -58,21 +57,18 @@ def target_options(function: Decorated) -> Decorated:
         envvar="LABKEEPER_URL",
         show_envvar=True,
         metavar="URL",
-        help="A façade, such as http://127.0.0.1:8000. Events are posted to it unless --database-url is given.",
+        help="A façade, such as http://127.0.0.1:8000. Events are posted to it unless a broker is named.",
     )
     return commands.publishing_options(url(token_file(function)))
 
 
 def target_of(options: dict[str, Any]) -> Target:
     """The target that the options name; takes those of `target_options` out of `options`."""
-    mine = {name: options.pop(name) for name in _OPTIONS}
-    url, token_file = mine.pop("url"), mine.pop("token_file")
-    if not mine["database_url"] and not url:
-        raise click.UsageError("say where to send events: --database-url, or --url of a façade")
-    return Target(
-        connections=commands.connections(**mine, pool=()) if mine["database_url"] else None,
-        facade=_facade(url, token_file) if url else None,
-    )
+    url, token_file = options.pop("url"), options.pop("token_file")
+    connections = commands.take_connections(options)
+    if connections is None and not url:
+        raise click.UsageError("say where to send events: --url of a façade, or --broker or --database-url")
+    return Target(connections, _facade(url, token_file) if url else None)
 
 
 def _facade(url: str, token_file: Path | None) -> FacadeAccess:
