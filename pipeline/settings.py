@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 
+from pipeline.errors import Misconfigured
 from pipeline.processor.pools import Pools
 from schemas.topics import DEFAULT_PREFIX
 
@@ -93,3 +96,24 @@ class ServiceSettings:
     metrics_host: str = "127.0.0.1"
     log_format: LogFormat = LogFormat.AUTO
     log_level: str = "info"
+
+
+@lru_cache(maxsize=256)  # asked for every request
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address can mean nothing but this machine."""
+    name = host.lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_open_door(host: str) -> None:
+    """Raise `Misconfigured` if an API that asks nobody for a token would be reached from elsewhere at this address."""
+    if not is_loopback(host):
+        raise Misconfigured(
+            f"{host} can be reached from other hosts, and without --tokens everybody would be an admin: make a token "
+            "with `labkeeper token new` and give its file to --tokens, or use --host 127.0.0.1"
+        )

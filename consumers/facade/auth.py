@@ -6,9 +6,7 @@ on loopback only, and takes no request that a browser was tricked into: a foreig
 
 from __future__ import annotations
 
-import ipaddress
 from enum import Enum
-from functools import lru_cache
 from typing import Final, Protocol, assert_never
 
 from aiohttp import web
@@ -16,7 +14,7 @@ from aiohttp import web
 from consumers.facade.errors import forbidden, unauthorized
 from consumers.facade.settings import FacadeSettings
 from consumers.facade.tokens import Caller, Role, TokenFile
-from pipeline.errors import Misconfigured
+from pipeline.settings import check_open_door, is_loopback
 
 SESSION_COOKIE: Final = "labkeeper_session"
 CALLER: Final = web.RequestKey("caller", Caller)
@@ -134,24 +132,8 @@ def authenticator(settings: FacadeSettings) -> Authenticator:
     """As the settings say. Raises `Misconfigured` when they would let strangers in."""
     if settings.tokens is not None:
         return TokenDoor(TokenFile(settings.tokens))
-    if not is_loopback(settings.host):
-        raise Misconfigured(
-            f"{settings.host} can be reached from other hosts, and without --tokens everybody would be an admin: make a token "
-            "with `labkeeper token new` and give its file to --tokens, or use --host 127.0.0.1"
-        )
+    check_open_door(settings.host)
     return OpenDoor(settings.open_user)
-
-
-@lru_cache(maxsize=256)  # asked for every request
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address can mean nothing but this machine."""
-    name = host.lower().removesuffix(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name.removeprefix("[").removesuffix("]")).is_loopback
-    except ValueError:
-        return False
 
 
 def refuse_foreign_pages(request: web.Request, *, is_open: bool) -> None:

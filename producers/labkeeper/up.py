@@ -14,6 +14,7 @@ import click
 from pipeline import command as commands
 from pipeline.clock import SystemClock
 from pipeline.command import CommandFailed, run
+from pipeline.settings import check_open_door
 from producers.labkeeper.home_lab import default_folder
 from producers.labkeeper.roles import LabSettings
 from producers.labkeeper.screen import Screen
@@ -93,6 +94,8 @@ def command(
     from producers.labkeeper.lab import run_lab  # noqa: PLC0415  # imports what Windows does not have
 
     commands.pools_of(pool)
+    if tokens is None:
+        check_open_door(host)
     settings = LabSettings(
         data=data,
         host=host,

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from consumers.facade.auth import SESSION_COOKIE, Access, allows, authenticator, is_loopback
+from consumers.facade.auth import SESSION_COOKIE, Access, allows, authenticator
 from consumers.facade.settings import FacadeSettings
 from consumers.facade.tokens import Caller, Role
 from pipeline.errors import Misconfigured
+from pipeline.settings import is_loopback
 from tests.unit.consumers.facade.lab import Lab, SseClient, running
 
 Tokens = tuple[Path, dict[str, dict[str, str]]]

@@ -8,6 +8,7 @@ import click
 import pytest
 
 from pipeline.command import CommandFailed
+from pipeline.errors import Misconfigured
 from producers.labkeeper.up import command
 
 
@@ -23,6 +24,13 @@ def tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_where_tokens_are_wanted_our_own_monitor_needs_one(tokens: Path, tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match=r"token new --role operator.*LABKEEPER_TOKEN"):
         command.main(["--tokens", str(tokens), "--data", str(tmp_path / "data")], standalone_mode=False)
+
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_open_lab_that_others_can_reach_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"0\.0\.0\.0 can be reached from other hosts.*--tokens"):
+        command.main(["--host", "0.0.0.0", "--data", str(tmp_path / "data")], standalone_mode=False)
 
     assert not (tmp_path / "data").exists()
 
