@@ -1,0 +1,66 @@
+"""The jars of an Apache Kafka version: fetched from Maven Central once and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from infra.servers.cache import cached
+from infra.servers.errors import ServerUnavailable
+
+_POM: Final = Path(__file__).with_name("pom.xml")
+_FETCH_S: Final = 600
+_VERSION: Final = re.compile(r"[0-9]+(\.[0-9]+){2}(-[A-Za-z0-9]+)?")
+
+
+def default_version() -> str:
+    """The version in `pom.xml`."""
+    found = re.search(r"<kafka\.version>([^<]+)<", _POM.read_text())
+    if found is None:
+        raise ServerUnavailable(f"{_POM} names no kafka.version")
+    return found[1]
+
+
+def jars(version: str) -> Path:
+    """The folder with the jars of `version`. Raises `ServerUnavailable` when they cannot be fetched."""
+    if not _VERSION.fullmatch(version):
+        raise ServerUnavailable(
+            f"{version!r} is no version of Apache Kafka; one looks like {default_version()}"
+        )
+    recipe = hashlib.sha256(_POM.read_bytes()).hexdigest()[:8]
+    return cached(f"kafka-{version}-{recipe}", lambda folder: _fetch(version, folder))
+
+
+def java() -> str:
+    """Path of the Java launcher. Raises `ServerUnavailable` without one."""
+    found = shutil.which("java")
+    if found is None:
+        raise ServerUnavailable(
+            "there is no Java: install one of version 17 or newer (Debian: default-jre-headless)"
+        )
+    return found
+
+
+def _fetch(version: str, folder: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise ServerUnavailable("there is no Maven to fetch it with: install one (Debian: maven)")
+    command = [maven, "-B", "-q", "-ntp", "-f", str(_POM), f"-Dkafka.version={version}"]
+    try:
+        done = subprocess.run(  # noqa: S603  # no shell
+            [*command, "dependency:copy-dependencies", f"-DoutputDirectory={folder}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_FETCH_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ServerUnavailable(f"Maven did not fetch Kafka {version} within {_FETCH_S} s") from error
+    if done.returncode != 0:
+        said = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")]
+        raise ServerUnavailable(f"Maven could not fetch Kafka {version}: {' '.join(said[:1])[:500]}")
