@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from infra.servers.foreground import run_until_interrupted
@@ -21,7 +22,7 @@ def main() -> None:
     if given.cluster and (given.port or given.folder.exists()):
         parser.error("--cluster chooses its ports and wants a folder that does not exist yet")
 
-    def start() -> KafkaServer | KafkaCluster:
+    def start() -> AbstractContextManager[KafkaServer | KafkaCluster]:
         if given.cluster:
             return KafkaCluster.start(given.folder, version=given.version)
         return KafkaServer.start(given.folder, version=given.version, port=given.port)

@@ -1,0 +1,126 @@
+"""Google's fake Pub/Sub server for tests (`cloud.google.com/go/pubsub/v2/pstest`), built from the few lines beside this.
+
+`python -m infra.servers.pubsub` runs one until Ctrl-C. It checks no credentials and keeps everything in memory: what a
+restart finds is empty. Where it differs from the real thing:
+
+- Of an ordered subscription it hands out one message of a key at a time: the next one ten milliseconds or so after the
+  acknowledgement of the one before. Pub/Sub hands out many, in order.
+- Of a subscription without order it hands out messages in any order at all.
+- A message that nobody took for ten minutes is gone, whatever retention was asked for. Retention of acknowledged messages,
+  expiration of idle subscriptions and retry policies (back-off between deliveries) are stored and not acted upon.
+- Seeking forward works. Seeking back over messages that were published crashes it. There are no snapshots.
+- Exactly-once delivery is not enforced; quotas and limits of size, rate and number do not exist.
+- There are neither permissions nor regions, and no metrics such as the number of undelivered messages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Final, Self
+
+from infra.servers.cache import cached
+from infra.servers.child import HOST, Child, free_ports
+from infra.servers.errors import ServerUnavailable
+
+_SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("go.mod", "go.sum", "main.go"))
+_BUILD_S: Final = 600
+_START_S: Final = 30
+_LOOK_S: Final = 2
+
+
+class PubsubServer:
+    """A running fake server. Use as a context manager, or call `stop`."""
+
+    def __init__(self, program: Path, log: Path, port: int) -> None:
+        self._command = (program, str(port))
+        self._log = log
+        self._port = port
+        self._child: Child | None = None
+
+    @classmethod
+    def start(cls, folder: Path, *, port: int | None = None) -> Self:
+        """Start a server with its log in `folder` and wait until it answers. Without `port`, it takes a free one.
+
+        Raises `ServerUnavailable` when it cannot be built, `ServerFailed` when it does not start.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        server = cls(built_program(), folder / "server.log", port or free_ports(1)[0])
+        server.restart()
+        return server
+
+    @property
+    def address(self) -> str:
+        """`host:port`, for the variable `PUBSUB_EMULATOR_HOST`."""
+        return f"{HOST}:{self._port}"
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL): topics, subscriptions and messages are gone."""
+        if self._child is not None:
+            self._child.kill()
+
+    stop = kill  # there is nothing that it could put in order
+
+    def restart(self) -> None:
+        """Start again on the same port, empty; ends it first if it is running."""
+        self.kill()
+        self._child = Child(self._command, self._log)
+        try:
+            self._child.await_ready(self._listens, "The fake Pub/Sub server", _START_S)
+        except BaseException:
+            self._child.kill()
+            raise
+
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP): connections stay open and nothing answers."""
+        if self._child is not None:
+            self._child.pause()
+
+    def resume(self) -> None:
+        """Let it go on (SIGCONT)."""
+        if self._child is not None:
+            self._child.resume()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _listens(self) -> bool:
+        try:
+            with socket.create_connection((HOST, self._port), _LOOK_S):
+                return True
+        except OSError:
+            return False
+
+
+def built_program() -> Path:
+    """The server's program; built when the cache has none of these sources."""
+    sources = hashlib.sha256(b"".join(file.read_bytes() for file in _SOURCES)).hexdigest()[:8]
+    return cached(f"pstest-{sources}", _build) / "pstest"
+
+
+def _build(folder: Path) -> None:
+    go = shutil.which("go")
+    if go is None:
+        raise ServerUnavailable("there is no Go to build it with: install Go 1.26 or newer")
+    try:
+        done = subprocess.run(  # noqa: S603  # no shell
+            [go, "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", folder / "pstest", "."],
+            cwd=_SOURCES[0].parent,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_BUILD_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ServerUnavailable(f"Go did not build it within {_BUILD_S} s") from error
+    if done.returncode != 0:
+        raise ServerUnavailable(
+            f"Go (1.26 or newer is needed) cannot build it: {' '.join(done.stderr.split())[:500]}"
+        )
