@@ -8,8 +8,9 @@ from typing import Final, LiteralString
 
 from pipeline.store.cursor import KIND_OF, Cursor
 from pipeline.store.literals import to_json
-from pipeline.store.protocol import Health, Query, SortKey
+from pipeline.store.protocol import Query, SortKey
 from pipeline.store.queries import AVAILABLE, WHOLE_ROW
+from schemas.health import Health
 
 LONGEST_KEY: Final = 256
 """Characters of a text that count for the order (`left` below); a cursor carries them."""

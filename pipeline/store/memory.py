@@ -26,7 +26,7 @@ from pipeline.store.protocol import (
     LABKEEPER_USER,
     PROGRESS_GAP,
     Change,
-    Health,
+    Checkpoint,
     OutboxRow,
     Page,
     Progress,
@@ -36,6 +36,7 @@ from pipeline.store.protocol import (
 from pipeline.store.selection import is_busy, rest, select
 from schemas.changes import HistoryEntry
 from schemas.description import Description
+from schemas.health import Health
 from schemas.ids import new_ulid
 
 _NO_POOLS: Final = Pools(())
@@ -45,7 +46,7 @@ _NUL: Final = re.compile(r"(?<!\\)(\\\\)*\\u0000")
 
 
 class MemoryStore:
-    """`protocol.Store`, `Outbox`, `ProgressLog` and `Leases` in dictionaries."""
+    """`protocol.Store`, `Outbox`, `ProgressLog`, `Leases` and `Checkpoints` in dictionaries."""
 
     def __init__(self, *, pools: Pools = _NO_POOLS, clock: Clock = _CLOCK) -> None:
         """Leases are judged by `clock`."""
@@ -57,6 +58,7 @@ class MemoryStore:
         self._outbox: dict[tuple[str, int, str], OutboxRow] = {}
         self._progress: dict[tuple[str, str], Progress] = {}
         self._leases: dict[str, tuple[str, datetime]] = {}
+        self._checkpoints: dict[str, tuple[str, Checkpoint]] = {}
 
     # --- machines ------------------------------------------------------------------------------------------------------
 
@@ -242,6 +244,22 @@ class MemoryStore:
         """See the protocol."""
         if self._leases.get(name, ("", None))[0] == owner:
             del self._leases[name]
+
+    # --- checkpoints ---------------------------------------------------------------------------------------------------
+
+    async def checkpoint(self, name: str) -> Checkpoint | None:
+        """See the protocol."""
+        saved = self._checkpoints.get(name)
+        return None if saved is None else saved[1]
+
+    async def save_checkpoint(self, name: str, checkpoint: Checkpoint, *, owner: str) -> bool:
+        """See the protocol."""
+        saved_by, saved = self._checkpoints.get(name, (owner, Checkpoint(checkpoint.revision - 1, b"")))
+        is_next = saved.revision == checkpoint.revision - 1
+        if not (is_next or (saved.revision == checkpoint.revision and saved_by == owner)):
+            return False
+        self._checkpoints[name] = (owner, checkpoint)
+        return True
 
     # --- life ----------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from pipeline.broker.protocol import Outgoing
 from schemas.changes import ChangeKind, HistoryEntry
 from schemas.description import Description
+from schemas.health import Health
 
 LABKEEPER_USER: Final = "labkeeper"
 """Who makes automatic changes."""
@@ -32,18 +33,6 @@ class Updated:
     """With `row_version` set."""
     kinds: Sequence[ChangeKind]
     """Empty: nothing was written (all changes returned what they were given)."""
-
-
-class Health(StrEnum):
-    """States that a listing can filter by. A machine can be in several, `available` excludes the others."""
-
-    AVAILABLE = "available"
-    MAINTENANCE = "maintenance"
-    QUARANTINED = "quarantined"
-    RECOVERING = "recovering"
-    DOWN = "down"
-    BUSY = "busy"
-    """A Swarming task runs, or work is requested. Not an obstacle to `available`."""
 
 
 class SortKey(StrEnum):
@@ -248,4 +237,28 @@ class Leases(Protocol):
 
     async def release(self, name: str, owner: str) -> None:
         """Give it up, if it is ours."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a service was in the middle of."""
+
+    revision: int
+    """Counts the savings, from 1."""
+    content: bytes
+
+
+class Checkpoints(Protocol):
+    """Where a service keeps what it must not lose, under a name of its own."""
+
+    async def checkpoint(self, name: str) -> Checkpoint | None:
+        """What was saved last; None: nothing yet."""
+        ...
+
+    async def save_checkpoint(self, name: str, checkpoint: Checkpoint, *, owner: str) -> bool:
+        """Replace the revision just before this one. False: somebody else has saved meanwhile, and nothing was done.
+
+        Safe to repeat: a revision that this owner has saved already may be saved again.
+        """
         ...

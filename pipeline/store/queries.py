@@ -173,3 +173,18 @@ ACQUIRE_LEASE: Final = (
 
 RELEASE_LEASE: Final = "DELETE FROM leases WHERE name = %s AND owner = %s"
 """Give a lease up."""
+
+
+# --- checkpoints -------------------------------------------------------------------------------------------------------
+
+READ_CHECKPOINT: Final = "SELECT revision, content FROM checkpoints WHERE name = %s"
+"""What was saved last under this name."""
+
+SAVE_CHECKPOINT: Final = (
+    "INSERT INTO checkpoints (name, revision, owner, content, saved_at) VALUES (%s, %s, %s, %s, now())"
+    " ON CONFLICT (name) DO UPDATE SET revision = excluded.revision, owner = excluded.owner,"
+    " content = excluded.content, saved_at = excluded.saved_at"
+    " WHERE checkpoints.revision = excluded.revision - 1"
+    " OR (checkpoints.revision = excluded.revision AND checkpoints.owner = excluded.owner) RETURNING revision"
+)
+"""Replace the revision before this one; no row comes back when somebody else has. Again by the same owner: the same."""

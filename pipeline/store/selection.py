@@ -9,8 +9,9 @@ from typing import Any, Final
 from pipeline.store.columns import search_text
 from pipeline.store.cursor import KIND_OF, Cursor
 from pipeline.store.listing import LONGEST_KEY
-from pipeline.store.protocol import Health, Query, SortKey
+from pipeline.store.protocol import Query, SortKey
 from schemas.description import Description
+from schemas.health import Health
 
 
 def is_busy(description: Description) -> bool:

@@ -1,4 +1,4 @@
-"""The smaller halves of the SQL store: outbox, progress of the services, leases.
+"""The smaller halves of the SQL store: outbox, progress of the services, leases, checkpoints.
 
 Each call is a single statement that may safely run twice.
 """
@@ -12,7 +12,7 @@ from pipeline.broker.protocol import Outgoing
 from pipeline.store import queries
 from pipeline.store.cursor import check_limit
 from pipeline.store.literals import plain_array, text_array
-from pipeline.store.protocol import PROGRESS_GAP, OutboxRow, Progress
+from pipeline.store.protocol import PROGRESS_GAP, Checkpoint, OutboxRow, Progress
 from pipeline.store.transaction import Database
 
 
@@ -79,3 +79,21 @@ class SqlLeases:
     async def release(self, name: str, owner: str) -> None:
         """See the protocol."""
         await self._database.read(lambda session: session.execute(queries.RELEASE_LEASE, (name, owner)))
+
+
+class SqlCheckpoints:
+    """`protocol.Checkpoints` on a database."""
+
+    _database: Database
+
+    async def checkpoint(self, name: str) -> Checkpoint | None:
+        """See the protocol."""
+        rows = await self._database.read(lambda session: session.fetch(queries.READ_CHECKPOINT, (name,)))
+        return Checkpoint(rows[0][0], bytes(rows[0][1])) if rows else None
+
+    async def save_checkpoint(self, name: str, checkpoint: Checkpoint, *, owner: str) -> bool:
+        """See the protocol."""
+        parameters = (name, checkpoint.revision, owner, checkpoint.content)
+        return bool(
+            await self._database.read(lambda session: session.fetch(queries.SAVE_CHECKPOINT, parameters))
+        )

@@ -28,7 +28,7 @@ from pipeline.store.listing import listing
 from pipeline.store.literals import plain_array, to_json
 from pipeline.store.messages import change_message, deletion_message
 from pipeline.store.protocol import LABKEEPER_USER, Change, Page, Query, Updated
-from pipeline.store.services import SqlLeases, SqlOutbox, SqlProgressLog
+from pipeline.store.services import SqlCheckpoints, SqlLeases, SqlOutbox, SqlProgressLog
 from pipeline.store.transaction import Database, RetryPolicy, Session, forget_signatures
 from pipeline.store.writing import Order, Outdated, announce, check_versions, write, write_history
 from schemas.changes import HistoryEntry
@@ -40,8 +40,8 @@ _FORGET_AT_ONCE: Final = 5000
 """Lines of history dropped in one statement."""
 
 
-class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases):
-    """`protocol.Store`, `Outbox`, `ProgressLog` and `Leases` on one database. Needs the migrations applied."""
+class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
+    """`protocol.Store`, `Outbox`, `ProgressLog`, `Leases` and `Checkpoints` on one database. Needs the migrations applied."""
 
     def __init__(
         self,

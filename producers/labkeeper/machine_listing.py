@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 from pipeline.clock import SystemClock
-from pipeline.store.protocol import Health, SortKey
+from pipeline.store.protocol import SortKey
 from producers.labkeeper.access import Access, facade_options
 from producers.labkeeper.client import MACHINES, FacadeClient, Json
 from producers.labkeeper.machine_ids import machine_id, machine_ids
@@ -35,6 +35,7 @@ from producers.labkeeper.output import (
 from producers.labkeeper.per_machine import Outcomes
 from producers.labkeeper.text import count_of
 from schemas.description import AttachedDevice
+from schemas.health import Health
 
 _NO_MACHINES: Final = (
     "There are no machines yet: see `labkeeper monitor --help`, or try `labkeeper up --demo 50`."

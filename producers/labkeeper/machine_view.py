@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from pydantic import ValidationError
 from rich.text import Text
 
 from pipeline.command import CommandFailed
-from pipeline.store.protocol import Health
 from producers.labkeeper.output import Cell, Column, Fit
 from producers.labkeeper.text import ago, printable, rough_duration, short_duration
 from schemas.changes import ChangeKind, HistoryEntry
 from schemas.description import Annotation, AttachedDevice, Description, PowerCycleState
 from schemas.event import BAD_BATTERY_LEVEL
+from schemas.health import Health, states_of
 from schemas.wire import ZERO_TIME, explain, format_time
 
 STYLES: Final = {
@@ -86,26 +86,33 @@ def id_of(document: Mapping[str, Any]) -> str:
 
 def state_of(machine: Description, now: datetime) -> State:
     """The worst state, and why; further states are told with it."""
-    found = list(_states(machine, now))
-    if not found:
-        return State(Health.AVAILABLE, "")
-    first, reason = found[0]
-    further = [f"{health}: {why}" if why else str(health) for health, why in found[1:]]
-    return State(first, "; ".join(filter(None, (reason, *further))))
+    first, *others = states_of(machine)
+    told = [_told(machine, health, now) for health in others]
+    return State(first, "; ".join(filter(None, (_reason(machine, first, now), *told))))
 
 
-def _states(machine: Description, now: datetime) -> Iterator[tuple[Health, str]]:
-    """Worst first, in the order and words of the web page."""
-    if machine.is_down:
-        yield Health.DOWN, f"silent for {short_duration(now - machine.down_since)}"
-    if machine.is_quarantined:
-        yield Health.QUARANTINED, "forced by a task"
-    if machine.in_maintenance:
-        yield Health.MAINTENANCE, _maintenance(machine.maintenance_mode)
-    if machine.is_recovering:
-        yield Health.RECOVERING, machine.recovering.strip()
-    if machine.task_request is not None or machine.running_swarming_task:
-        yield Health.BUSY, machine.task_request.name if machine.task_request is not None else "Swarming"
+def _told(machine: Description, health: Health, now: datetime) -> str:
+    why = _reason(machine, health, now)
+    return f"{health}: {why}" if why else str(health)
+
+
+def _reason(machine: Description, health: Health, now: datetime) -> str:
+    """Why it is in this state, in the words of the web page."""
+    match health:
+        case Health.DOWN:
+            return f"silent for {short_duration(now - machine.down_since)}"
+        case Health.QUARANTINED:
+            return "forced by a task"
+        case Health.MAINTENANCE:
+            return _maintenance(machine.maintenance_mode)
+        case Health.RECOVERING:
+            return machine.recovering.strip()
+        case Health.BUSY:
+            return machine.task_request.name if machine.task_request is not None else "Swarming"
+        case Health.AVAILABLE:
+            return ""
+        case _:
+            assert_never(health)
 
 
 def _maintenance(mode: str) -> str:

@@ -11,11 +11,11 @@ import click
 from rich.text import Text
 
 from pipeline.clock import SystemClock
-from pipeline.store.protocol import Health
 from producers.labkeeper.access import Access, facade_options
 from producers.labkeeper.client import FacadeClient
 from producers.labkeeper.machine_view import STYLES, read_machine, state_of
 from producers.labkeeper.output import Form, output_option, write_json, write_lines
+from schemas.health import Health
 
 
 @dataclass(frozen=True, slots=True)

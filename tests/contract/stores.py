@@ -12,7 +12,7 @@ import pytest
 from pipeline.processor.pools import Pools
 from pipeline.store.memory import MemoryStore
 from pipeline.store.migrations import migrate
-from pipeline.store.protocol import Change, Leases, Outbox, ProgressLog, Store
+from pipeline.store.protocol import Change, Checkpoints, Leases, Outbox, ProgressLog, Store
 from pipeline.store.sql import SqlStore
 from schemas.description import (
     Annotation,
@@ -31,7 +31,7 @@ STORES: Final = [MEMORY, pytest.param(POSTGRESQL, marks=pytest.mark.integration)
 """CockroachDB joins here, with the address of a database of its own."""
 
 
-class WholeStore(Store, Outbox, ProgressLog, Leases, Protocol):
+class WholeStore(Store, Outbox, ProgressLog, Leases, Checkpoints, Protocol):
     """All that a store does."""
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from pipeline.store.protocol import Change, Health, Query, SortKey
+from pipeline.store.protocol import Change, Query, SortKey
 from schemas.description import Annotation, Description
+from schemas.health import Health
 from tests.contract.stores import NOW, STORES, WholeStore, add, filled, open_store, setting
 
 

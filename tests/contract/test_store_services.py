@@ -1,4 +1,4 @@
-"""What every store promises about the outbox, the progress of the services, and leases."""
+"""What every store promises about the outbox, the progress of the services, leases, and checkpoints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.store.protocol import PROGRESS_GAP
+from pipeline.store.protocol import PROGRESS_GAP, Checkpoint
 from schemas.changes import MachineChange
 from tests.contract.stores import NOW, STORES, WholeStore, open_store, setting
 
@@ -131,3 +131,36 @@ async def test_a_lease_can_be_given_up_by_its_owner_only(store: WholeStore) -> N
 
     await store.release("outbox-relay", "a")
     assert await store.acquire("outbox-relay", "b", seconds=60)
+
+
+# --- checkpoints -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_checkpoint_is_what_was_saved_last(store: WholeStore) -> None:
+    """Each name has its own; any bytes will do."""
+    assert await store.checkpoint("fleet-stats") is None
+
+    assert await store.save_checkpoint("fleet-stats", Checkpoint(1, b"\x00one"), owner="a")
+    assert await store.save_checkpoint("fleet-stats", Checkpoint(2, b"\xfftwo"), owner="a")
+
+    assert await store.checkpoint("fleet-stats") == Checkpoint(2, b"\xfftwo")
+    assert await store.checkpoint("other") is None
+
+
+async def test_who_was_overtaken_saves_nothing(store: WholeStore) -> None:
+    """A process that slept while another took over learns of it, and does no harm."""
+    await store.save_checkpoint("fleet-stats", Checkpoint(1, b"old"), owner="sleeper")
+    await store.save_checkpoint("fleet-stats", Checkpoint(2, b"new"), owner="successor")
+
+    assert not await store.save_checkpoint("fleet-stats", Checkpoint(2, b"stale"), owner="sleeper")
+    assert not await store.save_checkpoint("fleet-stats", Checkpoint(1, b"stale"), owner="sleeper")
+
+    assert await store.checkpoint("fleet-stats") == Checkpoint(2, b"new")
+
+
+async def test_a_checkpoint_may_be_saved_again_by_its_owner(store: WholeStore) -> None:
+    """As happens when the database's answer was lost."""
+    assert await store.save_checkpoint("fleet-stats", Checkpoint(1, b"one"), owner="a")
+    assert await store.save_checkpoint("fleet-stats", Checkpoint(1, b"one"), owner="a")
+
+    assert await store.checkpoint("fleet-stats") == Checkpoint(1, b"one")

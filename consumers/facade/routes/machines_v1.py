@@ -18,7 +18,7 @@ from consumers.facade.keys import ACTIONS, SETTINGS, STORE, STREAMS
 from consumers.facade.routing import Handler, Route
 from consumers.facade.sse import StreamKind
 from consumers.facade.tokens import Caller
-from pipeline.store.protocol import Health, Query, SortKey
+from pipeline.store.protocol import Query, SortKey
 from schemas.api import (
     AttachedDeviceBody,
     HistoryPage,
@@ -31,6 +31,7 @@ from schemas.api import (
     WhoAmI,
 )
 from schemas.description import Description
+from schemas.health import Health
 from schemas.wire import Body
 
 BASE: Final = "/api/v1/machines"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline.store.memory import MemoryStore
-from pipeline.store.protocol import Health, SortKey, Updated
+from pipeline.store.protocol import SortKey, Updated
 from schemas.api import ListParameters
+from schemas.health import Health
 from tests.unit.consumers.facade.broken import AwayStore
 from tests.unit.consumers.facade.lab import NOW, Lab, running
 

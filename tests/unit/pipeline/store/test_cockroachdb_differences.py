@@ -16,7 +16,8 @@ from pipeline.store.columns import HEARTBEAT
 from pipeline.store.cursor import Cursor
 from pipeline.store.listing import listing
 from pipeline.store.migrations import our_migrations
-from pipeline.store.protocol import Health, Query, SortKey
+from pipeline.store.protocol import Query, SortKey
+from schemas.health import Health
 
 
 @dataclass(frozen=True, slots=True)
