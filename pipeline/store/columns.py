@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from pipeline.errors import Rejected
-from pipeline.store.literals import json_array, plain_array, text_array
+from pipeline.store.literals import documents_array, json_array, plain_array, text_array
 from schemas.description import Annotation, Description, TaskRequest
 from schemas.wire import ZERO_TIME
 
@@ -54,7 +54,7 @@ def _document(name: LiteralString, encode: Encode = json_array) -> Column:
 
 def _model_array(models: Sequence[Any]) -> str:
     try:
-        return text_array([None if model is None else model.model_dump_json() for model in models])
+        return documents_array([None if model is None else model.model_dump_json() for model in models])
     except PydanticSerializationError as error:  # lone surrogates
         raise Rejected(f"the database does not take it: {error}") from error
 

@@ -6,11 +6,16 @@ twice the time for a whole batch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import orjson
 
 from pipeline.errors import Rejected
+
+_NUL: Final = re.compile(r"(?<!\\)(\\\\)*\\u0000")
+"""In JSON. Behind an even number of backslashes the next one begins an escape."""
 
 
 def plain_array(values: Sequence[object]) -> str:
@@ -27,8 +32,24 @@ def text_array(values: Iterable[str | None]) -> str:
 
 
 def json_array(values: Iterable[object]) -> str:
-    """Documents, for a `text[]` whose elements are cast to JSONB (CockroachDB has no arrays of JSONB); None is NULL."""
-    return text_array([None if value is None else to_json(value) for value in values])
+    """Documents, for a `text[]` whose elements are cast to JSONB (CockroachDB has no arrays of JSONB); None is NULL.
+
+    Raises `Rejected` like `to_json`, and like `documents_array`.
+    """
+    return documents_array([None if value is None else to_json(value) for value in values])
+
+
+def documents_array(documents: Sequence[str | None]) -> str:
+    """Documents that are JSON already. Raises `Rejected` for NUL characters: PostgreSQL takes none, CockroachDB would."""
+    array = text_array(documents)
+    if "u0000" in array and any(each is not None and has_nul(each) for each in documents):
+        raise Rejected("the database does not take it: text must not contain NUL characters")
+    return array
+
+
+def has_nul(document: str) -> bool:
+    """Whether a text in this JSON contains a NUL character."""
+    return _NUL.search(document) is not None
 
 
 def to_json(value: object) -> str:

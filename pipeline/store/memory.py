@@ -6,7 +6,6 @@ refused here as well.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -20,7 +19,7 @@ from pipeline.processor.transition import Difference
 from pipeline.store.cursor import check_limit, read_cursor, write_cursor
 from pipeline.store.edits import DELETED, Edit, check_expected, checked, edit
 from pipeline.store.history import lines
-from pipeline.store.literals import to_json
+from pipeline.store.literals import has_nul, to_json
 from pipeline.store.messages import change_message, deletion_message
 from pipeline.store.protocol import (
     LABKEEPER_USER,
@@ -41,8 +40,6 @@ from schemas.ids import new_ulid
 
 _NO_POOLS: Final = Pools(())
 _CLOCK: Final = SystemClock()
-_NUL: Final = re.compile(r"(?<!\\)(\\\\)*\\u0000")
-"""The character as JSON spells it, not a backslash and letters that look like it."""
 
 
 class MemoryStore:
@@ -271,7 +268,7 @@ class MemoryStore:
 
 
 def _check_storable(description: Description) -> None:
-    if _NUL.search(to_json(description.model_dump())):
+    if has_nul(to_json(description.model_dump())):
         raise Rejected("the database does not take it: text must not contain NUL characters")
 
 

@@ -3,13 +3,17 @@
 `pre` migrations are applied before the processes of a new version start, and suit the previous version as well; `post`
 ones when the last process of the previous version has gone. Each file is one transaction and is recorded with its
 checksum. Whoever comes second, at the same time or later, finds it recorded and does nothing.
+
+CockroachDB changes a schema safely only by one statement at a time, each for itself. There, one connection holds the lock
+and records, and a second one carries the statements out. A migration that breaks off half-way is not recorded and is
+applied from its beginning the next time, which is why every statement may run twice.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,6 +39,7 @@ _LOCK: Final = "UPDATE schema_migrations SET applied_at = now() WHERE name = 'lo
 """Whoever waited for it meanwhile must begin anew, and then sees what was applied."""
 _READ_RECORD: Final = "SELECT name, checksum, applied_at FROM schema_migrations WHERE name <> 'lock'"
 _RECORD: Final = "INSERT INTO schema_migrations (name, checksum, applied_at) VALUES (%s, %s, now())"
+_VERSION: Final = "SELECT version()"
 _HAS_RECORD: Final = (
     "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema()"
     " AND table_name = 'schema_migrations'"
@@ -68,6 +73,12 @@ class Migration:
         """SHA-256 of the text, in hexadecimal."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
+    @property
+    def statements(self) -> Sequence[LiteralString]:
+        """One by one, without comments. No text in quotes holds a semicolon or two hyphens."""
+        code = "\n".join([line.partition("--")[0] for line in self.sql.splitlines()])
+        return [statement for part in code.split(";") if (statement := part.strip())]
+
 
 @dataclass(frozen=True, slots=True)
 class MigrationStatus:
@@ -97,10 +108,13 @@ def migrate(
     """
     known = our_migrations() if migrations is None else migrations
     with _database(dsn) as database:
-        database.transact(lambda session: session.execute(_CREATE_RECORD))
-        database.transact(lambda session: session.execute(_CREATE_LOCK))
+        database.query(lambda session: session.execute(_CREATE_RECORD))
+        database.query(lambda session: session.execute(_CREATE_LOCK))
         pending = _pending(known, database.query(_applied), phase)
-        return [each.name for each in pending if database.transact(_Apply(each))]
+        if database.query(_is_cockroachdb):
+            with _database(dsn) as other:
+                return [each.name for each in pending if database.transact(_Apply(each, _one_by_one(other)))]
+        return [each.name for each in pending if database.transact(_Apply(each, _at_once))]
 
 
 def status(dsn: str, *, migrations: Sequence[Migration] | None = None) -> Sequence[MigrationStatus]:
@@ -123,11 +137,28 @@ def our_migrations() -> Sequence[Migration]:
     return sorted(found, key=lambda each: each.name)
 
 
+_Carry = Callable[[Session, Migration], None]
+"""Carries a migration out, for the session that holds the lock."""
+
+
+def _at_once(session: Session, migration: Migration) -> None:
+    session.execute(migration.sql)
+
+
+def _one_by_one(other: Database) -> _Carry:
+    def carry(_: Session, migration: Migration) -> None:
+        for statement in migration.statements:
+            other.query(lambda session: session.execute(statement))  # noqa: B023  # called at once
+
+    return carry
+
+
 class _Apply:
     """One migration as a transaction. Returns whether there was anything to do."""
 
-    def __init__(self, migration: Migration) -> None:
+    def __init__(self, migration: Migration, carry: _Carry) -> None:
         self._migration = migration
+        self._carry = carry
 
     def __call__(self, session: Session) -> bool:
         session.execute(_LOCK)
@@ -135,7 +166,7 @@ class _Apply:
         if recorded is not None:  # another process was faster
             _check(self._migration, recorded)
             return False
-        session.execute(self._migration.sql)
+        self._carry(session, self._migration)
         session.execute(_RECORD, (self._migration.name, self._migration.checksum))
         return True
 
@@ -195,6 +226,11 @@ def _applied(session: Session) -> dict[str, _Applied]:
 
 def _has_record(session: Session) -> bool:
     return bool(session.fetch(_HAS_RECORD))
+
+
+def _is_cockroachdb(session: Session) -> bool:
+    (row,) = session.fetch(_VERSION)
+    return str(row[0]).startswith("CockroachDB")
 
 
 @contextmanager

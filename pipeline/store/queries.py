@@ -124,11 +124,21 @@ READ_HISTORY: Final = (
 )
 """A machine's history, newest first."""
 
-FORGET_HISTORY: Final = (
-    "DELETE FROM machine_history WHERE (machine_id, id) IN"
-    " (SELECT machine_id, id FROM machine_history WHERE at < %s ORDER BY at LIMIT %s)"
+NEXT_MACHINES: Final = (
+    "SELECT machine_id FROM descriptions WHERE machine_id > %s ORDER BY machine_id LIMIT %s"
 )
-"""Drop the oldest lines, so many at a time that neither locks nor CockroachDB's limit on a transaction's size hurt."""
+"""Ids behind one, for walks through all machines."""
+
+NEXT_DELETED_MACHINES: Final = (
+    "SELECT machine_id FROM deleted_machines WHERE machine_id > %s ORDER BY machine_id LIMIT %s"
+)
+"""The same for those that were deleted, some of which have come back."""
+
+FORGET_HISTORY: Final = (
+    "DELETE FROM machine_history WHERE (machine_id, id) IN (SELECT machine_id, id FROM machine_history"
+    " WHERE machine_id = ANY(%s::TEXT[]) AND id < %s AND at < %s LIMIT %s)"
+)
+"""Drop some old lines of these machines, through the primary key: the id's beginning is the time."""
 
 # --- outbox ------------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ Tells a table that somebody altered by hand from a mistake of ours, before the d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, Final
@@ -21,13 +22,18 @@ _COLUMNS: Final = (
     " FROM information_schema.columns WHERE table_schema = current_schema() ORDER BY 1, 2"
 )
 _INDEXES: Final = (
-    "SELECT tablename, indexname, replace(indexdef, schemaname || '.', '')"
-    " FROM pg_indexes WHERE schemaname = current_schema() ORDER BY 1, 2"
+    "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema() ORDER BY 1, 2"
 )
+_PLACE: Final = re.compile(r" ON (?:[^\s.]+\.)+")
+_SPELLINGS: Final = (
+    (" USING inverted ", " USING gin "),
+    (" ASC", ""),  # the default, which CockroachDB spells out
+)
+_CONDITION_IN_BRACKETS: Final = re.compile(r" WHERE \((\w+)\)$")
 
 
 def expected_schema() -> Schema:
-    """What the migrations of this version make of an empty PostgreSQL database."""
+    """What the migrations of this version make of an empty database, in PostgreSQL's words."""
     schema: Schema = orjson.loads((resources.files("infra.migrations") / "expected_schema.json").read_bytes())
     return schema
 
@@ -36,7 +42,8 @@ def live_schema(dsn: str) -> Schema:
     """What the database has. Raises `StoreUnavailable`."""
     database = Database(dsn, threads=1)
     try:
-        columns, indexes = database.query(_columns), database.query(_indexes)
+        columns = database.query(_columns)
+        indexes = [(*place, same_spelling(definition)) for *place, definition in database.query(_indexes)]
     finally:
         database.close_now()
     found: dict[str, dict[str, dict[str, str]]] = {}
@@ -55,6 +62,14 @@ def schema_differences(expected: Schema, live: Schema) -> Sequence[str]:
         for name, wanted, has in _paired(definitions, live.get(table, {}).get(part, {}))
         if wanted != has
     ]
+
+
+def same_spelling(definition: str) -> str:
+    """An index's definition as PostgreSQL writes it, without schema, whether it or CockroachDB wrote it."""
+    definition = _PLACE.sub(" ON ", definition, count=1)
+    for theirs, ours in _SPELLINGS:
+        definition = definition.replace(theirs, ours)
+    return _CONDITION_IN_BRACKETS.sub(r" WHERE \1", definition)
 
 
 def _columns(session: Session) -> list[tuple[Any, ...]]:

@@ -28,16 +28,15 @@ from pipeline.store.listing import listing
 from pipeline.store.literals import plain_array, to_json
 from pipeline.store.messages import change_message, deletion_message
 from pipeline.store.protocol import LABKEEPER_USER, Change, Page, Query, Updated
+from pipeline.store.retention import forget_history
 from pipeline.store.services import SqlCheckpoints, SqlLeases, SqlOutbox, SqlProgressLog
-from pipeline.store.transaction import Database, RetryPolicy, Session, forget_signatures
+from pipeline.store.transaction import Database, RetryPolicy, Session
 from pipeline.store.writing import Order, Outdated, announce, check_versions, write, write_history
 from schemas.changes import HistoryEntry
 from schemas.description import Description
 from schemas.ids import is_machine_id
 
 _NO_POOLS: Final = Pools(())
-_FORGET_AT_ONCE: Final = 5000
-"""Lines of history dropped in one statement."""
 
 
 class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
@@ -255,15 +254,7 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
 
     async def forget_history(self, *, before: datetime) -> int:
         """See the protocol."""
-        await self._database.read(forget_signatures)
-        forgotten = 0
-        while True:
-            dropped = await self._database.read(
-                lambda session: session.execute(queries.FORGET_HISTORY, (before, _FORGET_AT_ONCE))
-            )
-            forgotten += dropped
-            if dropped < _FORGET_AT_ONCE:
-                return forgotten
+        return await self._database.on_a_thread(lambda: forget_history(self._database, before))
 
     async def check(self) -> None:
         """See the protocol."""

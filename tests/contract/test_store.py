@@ -371,6 +371,33 @@ async def test_old_history_can_be_forgotten(store: WholeStore) -> None:
     assert await store.forget_history(before=NOW - timedelta(days=90)) == 0
 
 
+async def test_the_history_of_many_machines_is_forgotten_whether_they_are_still_there_or_not(
+    store: WholeStore,
+) -> None:
+    """Deleted machines and returned ones, too; as many as there are."""
+    then = NOW - timedelta(days=100)
+    ids = [f"m{number:04d}" for number in range(1200)]
+    await store.update_many({each: [toggled] for each in ids}, now=then)
+    for machine_id in ("m0000", "m0600", "m1199"):
+        await store.delete(machine_id, now=then, who="jo")
+    await store.update_many({"m0600": [toggled]}, now=then)
+    written = sum([len(await store.history(each)) for each in ids])
+
+    assert await store.forget_history(before=NOW) == written > 2400
+    assert not any([await store.history(each) for each in ids])
+
+
+async def test_history_is_forgotten_to_the_microsecond(store: WholeStore) -> None:
+    """A line written at the very moment stays, one written just before it goes."""
+    moment = NOW + timedelta(microseconds=500)
+    await store.update("skia-1", toggled, now=moment - timedelta(microseconds=1), create=True)
+    await store.update("skia-1", toggled, now=moment)
+
+    assert await store.forget_history(before=moment) > 0
+
+    assert {each.at for each in await store.history("skia-1")} == {moment}
+
+
 # --- messages ----------------------------------------------------------------------------------------------------------
 
 

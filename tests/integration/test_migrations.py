@@ -66,7 +66,46 @@ def test_every_statement_may_run_twice(database_url: str) -> None:
             cursor.execute(migration.sql)
 
 
-def test_processes_that_migrate_at_the_same_time_apply_everything_once(database_url: str) -> None:
+@pytest.fixture
+def like_cockroachdb(database_url: str) -> str:
+    """A PostgreSQL database that says it was CockroachDB."""
+    with administrator(database_url) as cursor:
+        cursor.execute(
+            "CREATE FUNCTION version() RETURNS TEXT LANGUAGE sql AS $$ SELECT 'CockroachDB CCL v25.2.0' $$"
+        )
+        cursor.execute("SELECT quote_ident(current_database())")
+        (name,) = cursor.fetchone()
+        cursor.execute(f"ALTER DATABASE {name} SET search_path = public, pg_catalog")
+    return database_url
+
+
+def test_on_cockroachdb_each_statement_stands_alone(like_cockroachdb: str) -> None:
+    """A migration that breaks off has done what it had done, is not recorded, and is applied anew."""
+    first, second = (
+        "CREATE TABLE IF NOT EXISTS second (id TEXT)",
+        "CREATE TABLE IF NOT EXISTS other (id TEXT)",
+    )
+    broken = Migration(SECOND.name, is_post=True, sql=f"{first}; -- and; then\nSELECT 1 / 0; {second}")
+
+    with pytest.raises(Exception, match="division by zero"):
+        migrate(like_cockroachdb, migrations=[FIRST, broken])
+
+    assert {"first", "second"} <= live_schema(like_cockroachdb).keys()
+    assert "other" not in live_schema(like_cockroachdb)
+    assert [each.applied_at is None for each in status(like_cockroachdb, migrations=[FIRST, broken])] == [
+        False,
+        True,
+    ]
+    mended = Migration(SECOND.name, is_post=True, sql=f"{first};\n{second};\n")
+    assert list(migrate(like_cockroachdb, migrations=[FIRST, mended])) == [SECOND.name]
+    assert "other" in live_schema(like_cockroachdb)
+
+
+@pytest.mark.parametrize("server", ["database_url", "like_cockroachdb"])
+def test_processes_that_migrate_at_the_same_time_apply_everything_once(
+    server: str, request: pytest.FixtureRequest
+) -> None:
+    database_url = request.getfixturevalue(server)
     program = (
         "import sys; from pipeline.store.migrations import migrate\n"
         "sys.stdin.readline(); print(len(migrate(sys.argv[1])))"
@@ -153,12 +192,12 @@ def test_a_table_altered_by_hand_is_noticed(database_url: str) -> None:
         cursor.execute("CREATE TABLE somebody_elses (x TEXT)")
         cursor.execute("ALTER TABLE leases ADD COLUMN colour TEXT")
         cursor.execute("ALTER TABLE outbox ALTER COLUMN topic DROP NOT NULL")
-        cursor.execute("DROP INDEX machine_history_at")
+        cursor.execute("DROP INDEX descriptions_power_cycle")
 
     assert [
         each.split(":")[0] for each in schema_differences(expected_schema(), live_schema(database_url))
     ] == [
+        "descriptions, index descriptions_power_cycle",
         "leases, column colour",
-        "machine_history, index machine_history_at",
         "outbox, column topic",
     ]

@@ -32,13 +32,26 @@ def test_texts_that_look_like_syntax_are_texts(text: str) -> None:
 
 @given(
     st.lists(
-        st.none() | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.integers(0, 9))
+        st.none()
+        | st.dictionaries(
+            st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), st.integers(0, 9)
+        )
     )
 )
 def test_any_documents_arrive_as_they_were(documents: list[dict[str, int] | None]) -> None:
     arrived = [None if text is None else orjson.loads(text) for text in read(json_array(documents))]
 
     assert arrived == documents
+
+
+@given(st.text(st.sampled_from('\\u0"a\0')))
+def test_a_nul_in_a_document_is_rejected_and_nothing_that_looks_like_one(text: str) -> None:
+    """PostgreSQL would refuse it, CockroachDB would not: so we do."""
+    if "\0" in text:
+        with pytest.raises(Rejected, match="NUL"):
+            json_array([None, {"a": [text]}])
+    else:
+        assert read(json_array([None, text])) == [None, orjson.dumps(text).decode()]
 
 
 def test_plain_values_need_no_escaping() -> None:
