@@ -1,31 +1,78 @@
-"""Fixtures that every kind of test may use."""
+"""Fixtures that every kind of test may use. A server starts when the first test wants it, and serves the whole run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import pytest
 
-from infra.servers.postgres_home import PostgresFailed
-from tests.servers import TestServer, choose_server, new_database, running_server, why_unavailable
+from tests.servers import cockroachdb, postgres
+from tests.servers.cockroachdb import COCKROACHDB
+from tests.servers.kafka import KAFKA, new_topic_prefix
+from tests.servers.kinds import TestServer
+from tests.servers.postgres import POSTGRES
+from tests.servers.pubsub import PUBSUB
+
+_KINDS: Final = (POSTGRES, KAFKA, PUBSUB, COCKROACHDB)
 
 
-def pytest_report_header() -> str:
-    return f"PostgreSQL for tests: {choose_server()}"
+def pytest_report_header() -> Sequence[str]:
+    return [kind.announcement() for kind in _KINDS]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = [str(report.longrepr) for report in terminalreporter.getreports("skipped")]
+    for kind in _KINDS:
+        skipped = sum(kind.skipped(reason) for reason in reasons)
+        if skipped:
+            terminalreporter.write_line(f"skipped for want of {kind.name}: {skipped}", yellow=True)
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[TestServer]:
-    """One server for the whole run."""
-    try:
-        with running_server() as server:
-            yield server
-    except PostgresFailed as error:
-        pytest.skip(why_unavailable(error))
+    """PostgreSQL; its address is a URL."""
+    with POSTGRES.running_or_skip() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cockroachdb_server() -> Iterator[TestServer]:
+    """CockroachDB; its address is a URL."""
+    with COCKROACHDB.running_or_skip() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[TestServer]:
+    """Kafka; its address is what clients call the bootstrap servers."""
+    with KAFKA.running_or_skip() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pubsub_server() -> Iterator[TestServer]:
+    """Pub/Sub; its address is what belongs into `PUBSUB_EMULATOR_HOST`."""
+    with PUBSUB.running_or_skip() as server:
+        yield server
 
 
 @pytest.fixture
 def database_url(postgres_server: TestServer) -> Iterator[str]:
-    """Address of a new, empty database, dropped after the test."""
-    with new_database(postgres_server) as url:
+    """Address of a new, empty PostgreSQL database, dropped after the test."""
+    with postgres.new_database(postgres_server) as url:
         yield url
+
+
+@pytest.fixture
+def cockroachdb_url(cockroachdb_server: TestServer) -> Iterator[str]:
+    """Address of a new, empty CockroachDB database, dropped after the test."""
+    with cockroachdb.new_database(cockroachdb_server) as url:
+        yield url
+
+
+@pytest.fixture
+def kafka_topic_prefix(kafka_server: TestServer) -> Iterator[str]:
+    """For the topics of one test, which are deleted after it."""
+    with new_topic_prefix(kafka_server) as prefix:
+        yield prefix

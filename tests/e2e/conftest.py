@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from tests.e2e import browser
 from tests.e2e.browser import Complaints
 from tests.e2e.processes import Lab
-from tests.servers import TestServer, new_database
+from tests.servers.kinds import TestServer
+from tests.servers.postgres import new_database
 
 
 @pytest.fixture(scope="module")

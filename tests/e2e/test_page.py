@@ -15,7 +15,8 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 from tests.e2e.browser import Complaints
 from tests.e2e.processes import FACADE, IMPATIENT_PREFIX, Lab
 from tests.e2e.reports import Report, android, forced_quarantine, ios, report, standalone
-from tests.servers import TestServer, new_database
+from tests.servers.kinds import TestServer
+from tests.servers.postgres import new_database
 
 pytestmark = pytest.mark.e2e
 

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from infra.servers.cache import cached
+from infra.servers.cache import cache_folder, cached
 from infra.servers.errors import ServerUnavailable
 
 _POM: Final = Path(__file__).with_name("pom.xml")
@@ -31,8 +31,14 @@ def jars(version: str) -> Path:
         raise ServerUnavailable(
             f"{version!r} is no version of Apache Kafka; one looks like {default_version()}"
         )
-    recipe = hashlib.sha256(_POM.read_bytes()).hexdigest()[:8]
-    return cached(f"kafka-{version}-{recipe}", lambda folder: _fetch(version, folder))
+    return cached(_cached_name(version), lambda folder: _fetch(version, folder))
+
+
+def check_programs(version: str) -> None:
+    """Raises `ServerUnavailable` when Java is missing, or the jars and Maven to fetch them with; fetches nothing."""
+    java()
+    if not (cache_folder() / _cached_name(version)).exists():
+        _maven()
 
 
 def java() -> str:
@@ -45,11 +51,20 @@ def java() -> str:
     return found
 
 
+def _cached_name(version: str) -> str:
+    recipe = hashlib.sha256(_POM.read_bytes()).hexdigest()[:8]
+    return f"kafka-{version}-{recipe}"
+
+
+def _maven() -> str:
+    found = shutil.which("mvn")
+    if found is None:
+        raise ServerUnavailable("there is no Maven to fetch its jars with: install one (Debian: maven)")
+    return found
+
+
 def _fetch(version: str, folder: Path) -> None:
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise ServerUnavailable("there is no Maven to fetch it with: install one (Debian: maven)")
-    command = [maven, "-B", "-q", "-ntp", "-f", str(_POM), f"-Dkafka.version={version}"]
+    command = [_maven(), "-B", "-q", "-ntp", "-f", str(_POM), f"-Dkafka.version={version}"]
     try:
         done = subprocess.run(  # noqa: S603  # no shell
             [*command, "dependency:copy-dependencies", f"-DoutputDirectory={folder}"],

@@ -15,19 +15,15 @@ restart finds is empty. Where it differs from the real thing:
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import socket
-import subprocess
 from pathlib import Path
 from typing import Final, Self
 
-from infra.servers.cache import cached
 from infra.servers.child import HOST, Child, free_ports
-from infra.servers.errors import ServerUnavailable
+from infra.servers.go_program import check_go_program, go_program
 
-_SOURCES: Final = tuple(Path(__file__).with_name(name) for name in ("go.mod", "go.sum", "main.go"))
-_BUILD_S: Final = 600
+_PROGRAM: Final = "pstest"
+_SOURCES: Final = Path(__file__).parent
 _START_S: Final = 30
 _LOOK_S: Final = 2
 
@@ -48,7 +44,7 @@ class PubsubServer:
         Raises `ServerUnavailable` when it cannot be built, `ServerFailed` when it does not start.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        server = cls(built_program(), folder / "server.log", port or free_ports(1)[0])
+        server = cls(go_program(_PROGRAM, _SOURCES), folder / "server.log", port or free_ports(1)[0])
         server.restart()
         return server
 
@@ -98,29 +94,6 @@ class PubsubServer:
             return False
 
 
-def built_program() -> Path:
-    """The server's program; built when the cache has none of these sources."""
-    sources = hashlib.sha256(b"".join(file.read_bytes() for file in _SOURCES)).hexdigest()[:8]
-    return cached(f"pstest-{sources}", _build) / "pstest"
-
-
-def _build(folder: Path) -> None:
-    go = shutil.which("go")
-    if go is None:
-        raise ServerUnavailable("there is no Go to build it with: install Go 1.26 or newer")
-    try:
-        done = subprocess.run(  # noqa: S603  # no shell
-            [go, "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", folder / "pstest", "."],
-            cwd=_SOURCES[0].parent,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_BUILD_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ServerUnavailable(f"Go did not build it within {_BUILD_S} s") from error
-    if done.returncode != 0:
-        raise ServerUnavailable(
-            f"Go (1.26 or newer is needed) cannot build it: {' '.join(done.stderr.split())[:500]}"
-        )
+def check_programs() -> None:
+    """Raises `ServerUnavailable` when the server is not built yet and there is no Go to build it with."""
+    check_go_program(_PROGRAM, _SOURCES)

@@ -1,0 +1,31 @@
+"""Google Pub/Sub for tests: Google's emulator, or Google's fake server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from infra.servers.pubsub.server import PubsubServer, check_programs
+from tests.servers.docker import Container
+from tests.servers.kinds import OwnServer, ServerKind
+
+
+@contextmanager
+def _fake(folder: Path) -> Iterator[str]:
+    with PubsubServer.start(folder) as server:
+        yield server.address
+
+
+PUBSUB: Final = ServerKind(
+    name="Pub/Sub",
+    variable="LABKEEPER_TEST_PUBSUB",
+    container=Container(
+        image="gcr.io/google.com/cloudsdktool/google-cloud-cli:emulators",
+        port=8085,
+        ready="Server started, listening on",
+        command="gcloud beta emulators pubsub start --project=labkeeper-test --host-port=0.0.0.0:8085",
+    ),
+    own=OwnServer(words="Google's fake server pstest", check=check_programs, running=_fake),
+)
