@@ -35,9 +35,14 @@ class KafkaServer(KafkaNode):
             ports={"PLAINTEXT": port or client_port, "CONTROLLER": controller_port},
             voters={1: controller_port},
         )
+        return cls.of(plan, programs)
+
+    @classmethod
+    def of(cls, plan: NodePlan, programs: Path, *, scram: Sequence[str] = ()) -> Self:
+        """Start the only node of a cluster; `scram` as in `format_storage`, for a new one."""
         plan.write()
         if not plan.data.exists():
-            format_storage(plan, programs)
+            format_storage(plan, programs, scram)
         server = cls(plan, programs)
         try:
             server.spawn()
