@@ -103,7 +103,8 @@ class Event(WireModel):
     """A task asked for the machine to be taken out of service."""
     launched_swarming: Bool = False
     sequence: Int64 | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
-    """Counts up within one run of the monitor. Old monitors send none: their events always apply."""
+    """Counts up within one run of the monitor. Old monitors send none: their events apply in the order in which the broker
+    took them."""
 
     @property
     def device_kind(self) -> DeviceKind | None:

@@ -191,7 +191,8 @@ def _count(work: _Work, published: int) -> None:
     """Metrics, after everything is safe: an attempt that was repeated must not count twice."""
     metrics.EVENTS_PROCESSED.inc(len(work.batch.messages))
     outcomes = [change.outcome for change in work.changes if change.outcome is not None]
-    metrics.EVENTS_REPLAYED.inc(sum(outcome.replayed for outcome in outcomes))
+    replayed = sum(outcome.replayed for outcome in outcomes)
+    metrics.EVENTS_REPLAYED.inc(replayed)
     metrics.EVENTS_UNKNOWN_TYPE.inc(sum(outcome.unknown_type for outcome in outcomes))
     metrics.CHANGES_SENT.labels("writer").inc(published)
     metrics.BATCH_RECORDS.labels(GROUP).observe(len(work.batch.messages))
@@ -202,5 +203,6 @@ def _count(work: _Work, published: int) -> None:
         records=len(work.batch.messages),
         machines=len(work.updated),
         rejected=len(work.rejected),
+        replayed=replayed,
         duration_ms=round(elapsed * 1000, 1),
     )

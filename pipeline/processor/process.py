@@ -19,6 +19,9 @@ from schemas.wire import ZERO_TIME
 _CLOCK_TOLERANCE: Final = timedelta(hours=1)
 """A monitor run that began later than that from now has a wrong clock. If its start time were remembered, the machine's
 events would count as replays once the clock is right: such a run's sequences are not looked at."""
+_LATENESS: Final = timedelta(minutes=5)
+"""How late an event without a sequence is recognized. Longer, and a broker's clock that is set back would silence old
+clients for longer."""
 
 
 def process(before: Description, event: Event, *, now: datetime) -> Transition:
@@ -29,7 +32,7 @@ def process(before: Description, event: Event, *, now: datetime) -> Transition:
     if event.type != RAW_STATE:
         return Transition(before, unknown_type=True)
     counts = event.sequence is not None and event.host.start_time - now <= _CLOCK_TOLERANCE
-    if counts and _is_replay(before, event):
+    if _is_replay(before, event) if counts else _is_late(before, now):
         return Transition(before, replayed=True)
     kind = event.device_kind
     reading = read(before, event, kind)
@@ -66,3 +69,11 @@ def _is_replay(before: Description, event: Event) -> bool:
         return False  # nothing to compare
     applied = (before.monitor_start, before.monitor_sequence)
     return (event.host.start_time, event.sequence) <= applied
+
+
+def _is_late(before: Description, now: datetime) -> bool:
+    """Whether the broker took this event, which no sequence tells apart, before the last one that was applied.
+
+    Then it is read again after a crash, or by a writer that was given up and has woken up: the row must not go back.
+    """
+    return before.row_version > 0 and now < before.last_updated <= now + _LATENESS

@@ -187,12 +187,32 @@ def test_the_first_sequence_always_applies() -> None:
     assert (result.monitor_start, result.monitor_sequence) == (BOOTED, 0)
 
 
-def test_events_without_a_sequence_always_apply_and_leave_the_count() -> None:
+def test_events_without_a_sequence_apply_and_leave_the_count() -> None:
     before = description(monitor_start=NOW, monitor_sequence=7)
     transition = process(before, MISSING_EVENT, now=NOW)
     assert not transition.replayed
     assert transition.after.last_updated == NOW
     assert (transition.after.monitor_start, transition.after.monitor_sequence) == (NOW, 7)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "version", "replayed"),
+    [
+        (timedelta(milliseconds=1), 3, True),
+        (timedelta(minutes=5), 3, True),
+        (timedelta(0), 3, False),
+        (timedelta(minutes=5, milliseconds=1), 3, False),
+        (timedelta(milliseconds=1), 0, False),
+    ],
+    ids=["late", "very late", "at the same time", "a broker's clock was set back", "a machine just made"],
+)
+def test_an_event_without_a_sequence_does_not_undo_a_later_one(
+    earlier: timedelta, version: int, replayed: bool
+) -> None:
+    before = description(last_updated=NOW, row_version=version)
+    transition = process(before, MISSING_EVENT, now=NOW - earlier)
+    assert transition.replayed == replayed
+    assert (transition.after is before) == replayed
 
 
 # Android
