@@ -23,6 +23,7 @@ CONSUMER: Final = CollectorRegistry(auto_describe=True)
 RELAY: Final = CollectorRegistry(auto_describe=True)
 FACADE: Final = CollectorRegistry(auto_describe=True)
 WATCHDOG: Final = CollectorRegistry(auto_describe=True)
+STATISTICS: Final = CollectorRegistry(auto_describe=True)
 MONITOR: Final = CollectorRegistry(auto_describe=True)
 
 _BLOCKS: Final[Mapping[str, tuple[CollectorRegistry, ...]]] = {
@@ -30,6 +31,7 @@ _BLOCKS: Final[Mapping[str, tuple[CollectorRegistry, ...]]] = {
     "relay": (RELAY, CONSUMER),
     "facade": (FACADE,),
     "watchdog": (WATCHDOG,),
+    "fleet-stats": (STATISTICS, CONSUMER),
     "monitor": (MONITOR,),
 }
 
@@ -151,6 +153,23 @@ WATCHDOG_HELD: Final = Counter(
     "Rounds in which nothing was marked because we cannot tell silence from our own lag.",
     ["why"],
     registry=WATCHDOG,
+)
+
+# --- fleet statistics --------------------------------------------------------------------------------------------------
+STATS_CHANGES: Final = Counter(
+    "labkeeper_fleet_stats_changes",
+    "Changes read: `counted`, `repeated` (without effect), or `late` (its window was told; counts for the state only).",
+    ["outcome"],
+    registry=STATISTICS,
+)
+STATS_WINDOWS: Final = Counter("labkeeper_fleet_stats_windows", "Windows told.", registry=STATISTICS)
+STATS_TOLD_UNTIL: Final = Gauge(
+    "labkeeper_fleet_stats_told_until_seconds",
+    "End of the latest window told, in seconds since 1970; 0 while another process tells.",
+    registry=STATISTICS,
+)
+STATS_MACHINES: Final = Gauge(
+    "labkeeper_fleet_stats_machines", "Machines that are remembered, deleted ones too.", registry=STATISTICS
 )
 
 # --- machine monitor ---------------------------------------------------------------------------------------------------

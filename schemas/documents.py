@@ -13,6 +13,7 @@ from schemas import envelope, topics
 from schemas.changes import HistoryEntry, MachineChange
 from schemas.description import Description
 from schemas.event import Event
+from schemas.fleet_stats import FleetStats
 from schemas.wire import WireModel
 
 MODELS: Final[Mapping[str, type[WireModel]]] = {
@@ -20,6 +21,7 @@ MODELS: Final[Mapping[str, type[WireModel]]] = {
     "description": Description,
     "machine-change": MachineChange,
     "history-entry": HistoryEntry,
+    "fleet-stats": FleetStats,
 }
 
 _HEADERS: Final = {
@@ -61,7 +63,7 @@ def asyncapi(version: str) -> dict[str, Any]:
         "info": {
             "title": "Labkeeper",
             "version": version,
-            "description": "Message key = ordering key = partition key = machine id, on every topic. The value is bare "
+            "description": "Message key = ordering key = partition key = machine id, on `fleet.stats` the pool. The value is bare "
             "JSON; metadata travels as CloudEvents binary-mode headers. A message without headers is accepted.",
             "license": {"name": "Apache-2.0"},
         },
@@ -69,6 +71,7 @@ def asyncapi(version: str) -> dict[str, Any]:
         "channels": {
             "machineEvents": _channel(topics.MACHINE_EVENTS, "MachineEvent"),
             "machineChanges": _channel(topics.MACHINE_CHANGES, "MachineChange", "MachineDeleted"),
+            "fleetStats": _channel(topics.FLEET_STATS, "FleetStats"),
             "deadMachineEvents": _channel(topics.dead_letters_of(topics.MACHINE_EVENTS), "DeadLetter"),
         },
         "operations": {
@@ -80,6 +83,11 @@ def asyncapi(version: str) -> dict[str, Any]:
                 "machineChanges",
                 "The description writer and the outbox relay tell what became of a machine.",
             ),
+            "tellStats": _operation(
+                "send",
+                "fleetStats",
+                "The fleet statistics tell of each pool, and of the whole fleet, window by window.",
+            ),
             "parkEvents": _operation(
                 "send", "deadMachineEvents", "What can never be processed, with the reason."
             ),
@@ -89,6 +97,11 @@ def asyncapi(version: str) -> dict[str, Any]:
                 "MachineEvent": _message("What a machine reports", "event", envelope.EVENT_TYPE),
                 "MachineChange": _message(
                     "A machine's new state: all of it, with a version", "machine-change", envelope.CHANGE_TYPE
+                ),
+                "FleetStats": _message(
+                    "How a pool did in a window; of two about the same window the later counts",
+                    "fleet-stats",
+                    envelope.STATS_TYPE,
                 ),
                 "MachineDeleted": {
                     "summary": "The machine with this key was deleted; the value is empty",

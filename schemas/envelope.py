@@ -18,6 +18,7 @@ TRACE_PARENT: Final = "traceparent"
 
 EVENT_TYPE: Final = "dev.labkeeper.machine.event"
 CHANGE_TYPE: Final = "dev.labkeeper.machine.change"
+STATS_TYPE: Final = "dev.labkeeper.fleet.stats"
 
 ROW_VERSION: Final = "labkeeper_version"
 """On the empty message that tells of a deletion: the version it has, so that it can be told from an older one."""

@@ -1,4 +1,4 @@
-"""Names of the topics. Message key = ordering key = partition key = machine id, on every one of them."""
+"""Names of the topics. Message key = ordering key = partition key: the machine id, or on `fleet.stats` the pool."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ DEAD_SUFFIX: Final = ".dead"
 
 MACHINE_EVENTS: Final = "machine.events"
 MACHINE_CHANGES: Final = "machine.changes"
+FLEET_STATS: Final = "fleet.stats"
+"""Its key is the pool, `*` for the whole fleet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ TOPICS: Final = (
     Topic(MACHINE_CHANGES, partitions=8, retention=timedelta(days=7), compacted=True),
     Topic(MACHINE_EVENTS + DEAD_SUFFIX, partitions=1, retention=timedelta(days=30)),
     Topic(MACHINE_CHANGES + DEAD_SUFFIX, partitions=1, retention=timedelta(days=30)),
+    Topic(FLEET_STATS, partitions=1, retention=timedelta(days=30)),
 )
 
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import orjson
 
-from pipeline.statistics.record import Observation, Record, applied
+from pipeline.statistics.observation import Observation
+from pipeline.statistics.record import Record, applied
 from pipeline.statistics.tally import Rules, merged, stats_of, tallies
 from schemas.fleet_stats import FleetStats
 

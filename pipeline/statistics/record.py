@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 import orjson
 
 from pipeline.statistics.durations import bucket_of
+from pipeline.statistics.observation import Observation
 from schemas.health import ABLE, Health
 
 STATES: Final = tuple(Health)
@@ -23,21 +24,6 @@ _NUMBER: Final = {state: number for number, state in enumerate(STATES)}
 _IDLE: Final = (0,) * len(STATES)
 MAX_TURNS: Final = 20
 """So many of the latest turns are remembered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What a change says about a machine."""
-
-    machine_id: str
-    version: int
-    at: int
-    """When the broker took it."""
-    health: Health | None
-    """The worst state; None: the machine was deleted."""
-    is_faulty: bool
-    """Whether any of its states is one that nobody wished for."""
-    pool: str
 
 
 @dataclass(frozen=True, slots=True)

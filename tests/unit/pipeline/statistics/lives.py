@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from pipeline.statistics.ledger import Ledger
-from pipeline.statistics.record import Observation
+from pipeline.statistics.observation import Observation
 from pipeline.statistics.tally import Rules
 from schemas.fleet_stats import WHOLE_FLEET, FleetStats
 from schemas.health import FAULTS, Health

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.statistics.ledger import Ledger
-from pipeline.statistics.record import Observation
+from pipeline.statistics.observation import Observation
 from pipeline.statistics.tally import Rules, merged, stats_of, tallies
 from schemas.fleet_stats import WHOLE_FLEET
 from schemas.health import Health

@@ -1,0 +1,276 @@
+"""The statistics as a Faust app, on Kafka.
+
+A change replaces one machine's record in a table; Faust writes each replacement to the table's changelog topic, and a new
+worker reads its table from there. An event is acknowledged when the changelog has its record. So after a crash anywhere the
+records are those of some point at or behind the committed position, and the versions tell what is read again.
+
+Which windows are told is not in the table: it is in the records themselves. A record that is written after a window was
+told says so (its floor), and only then drops what that window needs. So the highest floor of all records is where to go on,
+and every record still has all that the windows from there on need.
+
+One worker tells at a time (see `mandate`), and only while it has all partitions: otherwise part of the fleet would be missing.
+Faust's own exactly-once mode is not used: it logs that a transaction failed to begin or was fenced, and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from consumers.fleet_stats.faust_table import RecordTable, make_app
+from consumers.fleet_stats.mandate import Mandate, MandateStore, Overtaken
+from consumers.fleet_stats.publication import tell
+from consumers.fleet_stats.settings import FAUST_GROUP, LEASE, FleetStatsSettings
+from pipeline import logs, metrics
+from pipeline.broker.catalogue import Catalogue
+from pipeline.broker.deadletter import DeadLetters
+from pipeline.broker.kafka_client import Link
+from pipeline.broker.kafka_inspector import Inspector
+from pipeline.broker.protocol import Broker, Received
+from pipeline.clock import Clock
+from pipeline.errors import BrokerUnavailable
+from pipeline.service import Abandoned, persist, wait_for
+from pipeline.settings import Connections
+from pipeline.statistics.ledger import Ledger
+from pipeline.statistics.observation import milliseconds, observed
+from pipeline.statistics.record import applied
+from schemas.topics import MACHINE_CHANGES
+
+_IN_HAND: Final = 5_000
+"""Events that may be processed but not acknowledged."""
+_START_S: Final = 120.0
+_STOP_S: Final = 20.0
+_WRITE_S: Final = 60.0
+"""How long the changelog may take to have a record."""
+_LOOK_S: Final = 0.2
+"""How often what was processed is acknowledged."""
+_AT_ONCE: Final = 10
+
+log = logs.get_logger()
+
+
+class FaustRunner:
+    """Tells the windows, or stands by."""
+
+    def __init__(
+        self,
+        store: MandateStore,
+        broker: Broker,
+        connections: Connections,
+        clock: Clock,
+        settings: FleetStatsSettings,
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._connections = connections
+        self._clock = clock
+        self._settings = settings
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. Ends, so that it is started anew, when another has taken over or Faust has crashed."""
+        mandate = Mandate(self._store, LEASE, lease_s=self._settings.lease.total_seconds())
+        if not await mandate.wait(stop):
+            return
+        try:
+            await persist(mandate.take_over, "store_unavailable", stop)
+            worker = await persist(self._worker, "broker_unavailable", stop)
+            async with worker.running():
+                await worker.work(mandate, stop)
+        except Abandoned as error:
+            log.warning("stopped_in_trouble", reason=str(error), note="what was in hand is read again")
+        except Overtaken as error:
+            raise BrokerUnavailable(
+                "another process tells the windows now: start again to stand by"
+            ) from error
+        finally:
+            metrics.STATS_TOLD_UNTIL.set(0)
+            await mandate.release()
+
+    async def _worker(self) -> Worker:
+        kafka = self._connections.kafka
+        link = Link(kafka)
+        inspector = Inspector(link)
+        topic = Catalogue(prefix=self._connections.topic_prefix).full_name(MACHINE_CHANGES)
+        try:
+            await inspector.partitions(topic)
+            replicas = (await inspector.describe_fully([topic]))[topic]
+        finally:
+            await inspector.close()
+        app = make_app(
+            f"{topic}.{FAUST_GROUP}", kafka.servers, link.options(), replication=min(map(len, replicas))
+        )
+        return Worker(app, topic, len(replicas), self._broker, self._clock, self._settings)
+
+
+class Worker:
+    """One life of the Faust app in this process."""
+
+    def __init__(
+        self,
+        app: Any,
+        topic: str,
+        partitions: int,
+        broker: Broker,
+        clock: Clock,
+        settings: FleetStatsSettings,
+    ) -> None:
+        self._app = app
+        self._topic = topic
+        self._partitions = frozenset(range(partitions))
+        self._broker = broker
+        self._settings = settings
+        self._rules = settings.rules
+        self._dead_letters = DeadLetters(broker, clock, settings.reject_limit)
+        self._table = RecordTable(app, partitions=partitions, window_ms=self._rules.window_ms)
+        app.tables.add(self._table)
+        app.agent(app.topic(topic, allow_empty=True), name="changes")(self._read)
+        self._processed: list[Any] = []
+        self._room = asyncio.Event()
+        self._whole = asyncio.Event()
+        """Set once the whole table has been here, and so the floor is known."""
+        self._floor = Ledger.beginning(self._rules, at=milliseconds(clock.now())).floor
+        self._failure: BaseException | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The app, started and stopped within bounds."""
+        async with asyncio.timeout(_START_S):
+            await self._app.start()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_S):
+                    await self._app.stop()
+
+    async def work(self, mandate: Mandate, stop: asyncio.Event) -> None:
+        """Acknowledge what is processed, and tell what is due, until `stop` is set. Raises `Overtaken`."""
+        looks = max(1, round(self._settings.look_every.total_seconds() / _LOOK_S))
+        number = 0
+        while not await wait_for(stop, _LOOK_S):
+            await self._acknowledge()
+            number += 1
+            if number % looks == 0:
+                await persist(mandate.confirm, "store_unavailable", stop)
+                if self._has_all():
+                    self._begin()
+                    await self._tell(mandate, stop)
+        await self._acknowledge()
+
+    # --- reading -------------------------------------------------------------------------------------------------------
+
+    async def _read(self, stream: Any) -> None:
+        """The agent. Acknowledges nothing itself, and never goes on after an error: that would be one event lost."""
+        try:
+            async for event in stream.noack().events():
+                await self._whole.wait()
+                await self._process(event)
+        except Exception as error:
+            self._failure = error
+            raise
+
+    async def _process(self, event: Any) -> None:
+        message = event.message
+        at = round(message.timestamp * 1000)
+        try:
+            news = observed(_text(message.key), message.value or b"", _headers(message), at)
+        except ValueError as error:
+            await self._park(message, str(error))
+        else:
+            record = applied(
+                self._table.record(news.machine_id), news, window_ms=self._rules.window_ms, floor=self._floor
+            )
+            outcome = "repeated" if record is None else "late" if at < self._floor else "counted"
+            if record is not None:
+                self._table.set_record(news.machine_id, record)
+            metrics.STATS_CHANGES.labels(outcome).inc()
+        self._processed.append(event)
+        while len(self._processed) >= _IN_HAND:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _park(self, message: Any, reason: str) -> None:
+        at = datetime.fromtimestamp(message.timestamp, UTC)
+        received = Received(
+            MACHINE_CHANGES,
+            message.partition,
+            message.offset,
+            _text(message.key),
+            message.value or b"",
+            _headers(message),
+            at,
+        )
+        put = partial(self._dead_letters.put, [(received, reason)])
+        await persist(put, "broker_unavailable", asyncio.Event())
+        self._dead_letters.count(read=1, rejected=1)
+        log.warning("dead_letter", offset=message.offset, partition=message.partition, reason=reason)
+
+    async def _acknowledge(self) -> None:
+        """Wait until the changelog has what was processed, then acknowledge that. Raises what Faust failed with."""
+        failure = self._failure or self._app.crash_reason
+        if failure is not None:
+            raise failure
+        events, self._processed = self._processed, []
+        async with asyncio.timeout(_WRITE_S):
+            for promise in self._table.take_unwritten():
+                await promise
+        for event in events:
+            event.ack()
+        self._room.set()
+
+    # --- telling -------------------------------------------------------------------------------------------------------
+
+    def _has_all(self) -> bool:
+        """Whether all of the topic is ours, and the table is complete."""
+        app = self._app
+        if app.rebalancing or app.in_recovery or not app.tables.actives_ready:
+            return False
+        ours = {each.partition for each in app.consumer.assignment() if each.topic == self._topic}
+        return ours >= self._partitions
+
+    def _begin(self) -> None:
+        """Go on where the last teller stopped; what it told, the records say."""
+        if not self._whole.is_set():
+            floors = [record.floor for record in self._table.records().values()]
+            self._floor = (
+                -(-max(floors, default=self._floor) // self._rules.window_ms) * self._rules.window_ms
+            )
+            self._whole.set()
+            log.info("telling", machines=len(floors), since_ms=self._floor)
+
+    async def _tell(self, mandate: Mandate, stop: asyncio.Event) -> None:
+        caught_up_to = await persist(self._caught_up_to, "broker_unavailable", stop)
+        await persist(mandate.confirm, "store_unavailable", stop)
+        until = milliseconds(caught_up_to - self._settings.grace)
+        if self._floor + self._rules.window_ms > until or not self._has_all():
+            return
+        ledger = Ledger(self._rules, self._floor, dict(self._table.records()))
+        windows = []
+        for end, window in ledger.due(until):
+            windows.append(window)
+            if len(windows) == _AT_ONCE or end + self._rules.window_ms > until:
+                await tell(self._broker, windows, stop)
+                self._floor = end
+                windows = []
+        metrics.STATS_MACHINES.set(len(ledger.records))
+
+    async def _caught_up_to(self) -> datetime:
+        """Everything published before this moment is in the table: it was processed here, or committed by a worker before."""
+        lags = await self._broker.lag(MACHINE_CHANGES, group=FAUST_GROUP)
+        for lag in lags:
+            metrics.CONSUMER_LAG.labels(FAUST_GROUP, MACHINE_CHANGES, str(lag.partition)).set(lag.unread)
+        return min(lag.oldest_unread_at or lag.measured_at for lag in lags)
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode("utf-8", "replace")
+
+
+def _headers(message: Any) -> dict[str, str]:
+    headers = message.headers or ()
+    items = headers.items() if isinstance(headers, Mapping) else headers
+    return {name: _text(value) for name, value in items}

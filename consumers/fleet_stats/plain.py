@@ -1,0 +1,216 @@
+"""The statistics as a plain loop, on any broker.
+
+Batches are read and counted; every few seconds the whole ledger is saved, and only then are the batches acknowledged that
+it holds. So after a crash the broker gives again what the last ledger does not know, and a little of what it knows, which
+versions tell apart. Windows are told when everything published before their end has been read, and saved as told afterwards:
+after a crash some are told again, from the same records and so with the same content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from consumers.fleet_stats.mandate import Mandate, MandateStore, Overtaken
+from consumers.fleet_stats.publication import count, tell
+from consumers.fleet_stats.settings import GROUP, LEASE, FleetStatsSettings
+from pipeline import logs, metrics
+from pipeline.broker.deadletter import DeadLetters
+from pipeline.broker.protocol import Batch, Broker, Received, Subscription
+from pipeline.broker.reading import until_stopped
+from pipeline.broker.waiting import is_set_within
+from pipeline.clock import Clock
+from pipeline.errors import LeaseLost
+from pipeline.service import Abandoned, persist, together
+from pipeline.statistics.ledger import Ledger
+from pipeline.statistics.observation import milliseconds, observed
+from schemas.fleet_stats import FleetStats
+from schemas.topics import MACHINE_CHANGES
+
+_IN_HAND: Final = 20_000
+"""Changes that may be counted but not saved."""
+_AT_ONCE: Final = 10
+"""Windows in one publication; after an outage many are due."""
+_COST: Final = 20
+"""Saving a large fleet's ledger takes a while: at most this fraction of the time goes into it."""
+
+log = logs.get_logger()
+
+
+class PlainRunner:
+    """Tells the windows, or stands by."""
+
+    def __init__(
+        self, store: MandateStore, broker: Broker, clock: Clock, settings: FleetStatsSettings
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._clock = clock
+        self._settings = settings
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set."""
+        while not stop.is_set():
+            mandate = Mandate(self._store, LEASE, lease_s=self._settings.lease.total_seconds())
+            if await mandate.wait(stop):
+                try:
+                    await self._tell(mandate, stop)
+                except Overtaken:
+                    log.warning("overtaken", note="another process tells the windows; standing by")
+                except Abandoned as error:
+                    log.warning(
+                        "stopped_in_trouble", reason=str(error), note="what was in hand is read again"
+                    )
+                finally:
+                    metrics.STATS_TOLD_UNTIL.set(0)
+                    await mandate.release()
+
+    async def _tell(self, mandate: Mandate, stop: asyncio.Event) -> None:
+        saved = await persist(mandate.take_over, "store_unavailable", stop)
+        rules = self._settings.rules
+        if saved:
+            ledger = Ledger.from_json(zlib.decompress(saved), rules)
+        else:
+            ledger = Ledger.beginning(rules, at=milliseconds(self._clock.now()))
+        log.info("telling", machines=len(ledger.records), since_ms=ledger.floor)
+        subscription = self._broker.subscribe(
+            MACHINE_CHANGES,
+            group=GROUP,
+            max_records=self._settings.max_records,
+            max_wait=self._settings.max_wait,
+        )
+        async with subscription as reader:
+            await _Session(self._broker, reader, ledger, mandate, self._clock, self._settings, stop).run()
+
+
+class _Session:
+    """From taking over to stopping."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        reader: Subscription,
+        ledger: Ledger,
+        mandate: Mandate,
+        clock: Clock,
+        settings: FleetStatsSettings,
+        stop: asyncio.Event,
+    ) -> None:
+        self._broker = broker
+        self._reader = reader
+        self._ledger = ledger
+        self._mandate = mandate
+        self._settings = settings
+        self._stop = stop
+        self._dead_letters = DeadLetters(broker, clock, settings.reject_limit)
+        self._counted: list[Batch] = []
+        """Batches that the ledger holds and the broker still has for us."""
+        self._room = asyncio.Event()
+        self._full = asyncio.Event()
+        self._save_took_s = 0.0
+
+    async def run(self) -> None:
+        """Until asked to stop. Raises `Overtaken` and `Abandoned`."""
+        await together(self._read(), self._look_again_and_again())
+
+    async def _read(self) -> None:
+        async for batch in until_stopped(self._reader, self._stop):
+            await self._count(batch)
+            self._counted.append(batch)
+            while sum(len(each.messages) for each in self._counted) >= _IN_HAND:
+                self._room.clear()
+                self._full.set()
+                await self._room.wait()
+
+    async def _count(self, batch: Batch) -> None:
+        rejected: list[tuple[Received, str]] = []
+        outcomes: list[str] = []
+        for message in batch.messages:
+            try:
+                outcomes.append(self._apply(message))
+            except ValueError as error:
+                rejected.append((message, str(error)))
+        if rejected:
+            await persist(partial(self._dead_letters.put, rejected), "broker_unavailable", self._stop)
+            log.warning("dead_letters", count=len(rejected), first_reason=rejected[0][1])
+        self._dead_letters.count(read=len(batch.messages), rejected=len(rejected))
+        count(outcomes)
+        metrics.BATCH_RECORDS.labels(GROUP).observe(len(batch.messages))
+
+    def _apply(self, message: Received) -> str:
+        at = milliseconds(message.published_at)
+        news = observed(message.key, message.value, dict(message.headers), at)
+        if not self._ledger.apply(news):
+            return "repeated"
+        return "late" if at < self._ledger.floor else "counted"
+
+    async def _look_again_and_again(self) -> None:
+        while True:
+            stopping = self._stop.is_set()
+            await self._save()
+            if stopping:
+                return
+            await self._tell_windows()
+            pause = max(self._settings.look_every.total_seconds(), _COST * self._save_took_s)
+            await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, unless there is too much in hand or the end has come."""
+        stopped = asyncio.ensure_future(self._stop.wait())
+        full = asyncio.ensure_future(is_set_within(self._full, seconds))
+        try:
+            await asyncio.wait({stopped, full}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in (stopped, full):
+                each.cancel()
+                with suppress(asyncio.CancelledError):
+                    await each
+        self._full.clear()
+
+    async def _save(self) -> None:
+        """Save the ledger, then acknowledge what it holds."""
+        batches = self._counted
+        self._counted = []
+        began = time.monotonic()
+        content = self._ledger.to_json()
+        packed = await asyncio.to_thread(zlib.compress, content, 1)
+        await persist(partial(self._mandate.save, packed), "store_unavailable", self._stop)
+        self._save_took_s = time.monotonic() - began
+        for batch in batches:
+            await persist(partial(self._acknowledge, batch), "broker_unavailable", self._stop)
+        self._room.set()
+        metrics.STATS_MACHINES.set(len(self._ledger.records))
+
+    async def _acknowledge(self, batch: Batch) -> None:
+        try:
+            await self._reader.acknowledge(batch)
+        except LeaseLost as error:
+            log.warning("lease_lost", reason=str(error), records=len(batch.messages))
+
+    async def _tell_windows(self) -> None:
+        caught_up_to = await persist(self._caught_up_to, "broker_unavailable", self._stop)
+        await persist(self._mandate.confirm, "store_unavailable", self._stop)
+        due = self._ledger.due(milliseconds(caught_up_to - self._settings.grace))
+        for part in _parts(due):
+            await tell(self._broker, [window for _, window in part], self._stop)
+            self._ledger.told(part[-1][0])
+        self._ledger.forget_deleted()
+
+    async def _caught_up_to(self) -> datetime:
+        """Everything published before this moment is in the ledger."""
+        lags = await self._broker.lag(MACHINE_CHANGES, group=GROUP)
+        for lag in lags:
+            metrics.CONSUMER_LAG.labels(GROUP, MACHINE_CHANGES, str(lag.partition)).set(lag.unread)
+        return min(lag.oldest_unread_at or lag.measured_at for lag in lags)
+
+
+def _parts(items: Iterator[tuple[int, list[FleetStats]]]) -> Iterator[list[tuple[int, list[FleetStats]]]]:
+    while part := list(islice(items, _AT_ONCE)):
+        yield part
