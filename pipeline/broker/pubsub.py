@@ -213,4 +213,4 @@ class PubsubBroker:
 
     async def _wind(self, subscription: str, to: From | datetime) -> None:
         at = to if isinstance(to, datetime) else BEGINNING
-        await self._service.call(pubsub_service.SEEK, subscription=subscription, time=timestamp(at))
+        await self._topics.wind(subscription, time=timestamp(at))

@@ -21,8 +21,9 @@ from pipeline.clock import Clock
 from pipeline.errors import BrokerUnavailable, Rejected
 from schemas.ids import new_ulid
 
-_MOST_COUNTED: Final = 2000
-"""So many are counted at least, if there are so many; beyond that, "at least so many" is enough to know."""
+_MOST_COUNTED: Final = 500
+"""So many are counted; beyond that, "at least so many" is enough to know, for whoever is behind must not be held up."""
+_AHEAD: Final = 200
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ class LagMeter:
         counts = [_Count() for _ in range(partitions)]
         total = 0
         offsets = Offsets()
-        async with Replay.opened(self._service, self._topics, topic, seek) as replay:
+        async with Replay.opened(self._service, self._topics, topic, seek, ahead=_AHEAD) as replay:
             while replay.open_lanes and (total < _MOST_COUNTED or _is_unsure(counts, replay)):
                 for message in await replay.read():
                     found = decode(topic, message, partitions, offsets)

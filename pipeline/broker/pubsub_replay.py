@@ -40,7 +40,8 @@ BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _PATIENCE_S: Final = 60.0
 _ACK_DEADLINE_S: Final = 60
 _AHEAD: Final = 1000
-_AHEAD_BYTES: Final = 16 * 1024 * 1024
+_MESSAGE_BYTES: Final = 16 * 1024
+"""So large a message is taken to be when the server is told how much it may send ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +79,22 @@ class Replay:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def opened(cls, service: Service, topics: Topics, topic: str, seek: Seek) -> AsyncIterator[Replay]:
-        """Begin to read; the subscription is deleted at the end."""
+    async def opened(
+        cls, service: Service, topics: Topics, topic: str, seek: Seek, *, ahead: int = _AHEAD
+    ) -> AsyncIterator[Replay]:
+        """Begin to read, at most about `ahead` messages in advance; the subscription is deleted at the end."""
         replay = cls(service, topics.lanes(topic, await topics.partitions(topic)))
         fences = [fence(replay._fence, lane) for lane in sorted(replay.open_lanes)]
         await service.call(pubsub_service.PUBLISH, topic=topics.path(topic), messages=fences)
         replay._subscription = await topics.create_private(topic, f"look-{replay._fence}")
         try:
-            await service.call(pubsub_service.SEEK, subscription=replay._subscription, **seek.target)
+            await topics.wind(replay._subscription, **seek.target)
             async with service.stream(
                 replay._subscription,
                 stream_ack_deadline_seconds=_ACK_DEADLINE_S,
                 client_id=replay._fence,
-                max_outstanding_messages=_AHEAD,
-                max_outstanding_bytes=_AHEAD_BYTES,
+                max_outstanding_messages=ahead,
+                max_outstanding_bytes=ahead * _MESSAGE_BYTES,
             ) as replay._stream:
                 yield replay
         finally:
@@ -105,7 +108,7 @@ class Replay:
                     response = await self._stream.read()
             except TimeoutError as error:
                 raise BrokerUnavailable("Pub/Sub: the end of the topic did not come in time") from error
-            if not hasattr(response, "received_messages"):
+            if response is pubsub_service.END:
                 raise BrokerUnavailable("Pub/Sub: the stream of messages has ended")
             ack_ids = [each.ack_id for each in response.received_messages]
             if ack_ids:

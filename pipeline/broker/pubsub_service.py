@@ -25,6 +25,8 @@ from pipeline.errors import BrokerUnavailable, LabkeeperError, Misconfigured, Re
 from pipeline.settings import PubsubSettings
 
 CallFailed: Final = grpc.aio.AioRpcError
+END: Final = grpc.aio.EOF
+"""What a stream reads when the server has ended it."""
 _ADDRESS: Final = "pubsub.googleapis.com:443"
 _SCOPE: Final = "https://www.googleapis.com/auth/pubsub"
 _TIMEOUT_S: Final = 30.0
@@ -165,6 +167,11 @@ class Service:
             raise BrokerUnavailable("Pub/Sub: the stream of messages has broken off") from error
         finally:
             stream.cancel()
+
+    @property
+    def is_emulator(self) -> bool:
+        """Whether this is not Google's."""
+        return bool(self._settings.emulator)
 
     async def close(self) -> None:
         """Let go of the connection. Harmless when repeated."""

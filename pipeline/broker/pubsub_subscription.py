@@ -199,7 +199,7 @@ class PubsubSubscription:
             stack.callback(self._forget_stream)
             self._stream = stream
             self._stream_ended.clear()
-            while hasattr(response := await stream.read(), "received_messages"):
+            while (response := await stream.read()) is not pubsub_service.END:
                 backoff.reset()
                 await self._take(response.received_messages)
 

@@ -5,6 +5,7 @@ How many partitions a topic has is written on it as a label, for it is the clien
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -46,6 +47,7 @@ class Topics:
         self._ack_deadline = ack_deadline
         self._groups = groups
         self._partitions: dict[str, int] = {}
+        self._can_seek = False
 
     def path(self, topic: str) -> str:
         """The topic's full name."""
@@ -90,6 +92,21 @@ class Topics:
         wanted["expiration_policy"] = {"ttl": _duration(_EXPIRES_AFTER)}
         await self._create_subscription(wanted)
         return str(wanted["name"])
+
+    async def wind(self, subscription: str, **target: Any) -> None:
+        """Seek: begin at a `time`, or where a `snapshot` was taken. Raises `Unsupported` where that cannot be done."""
+        if self._service.is_emulator and not self._can_seek:
+            await self._try_snapshot(subscription)
+            self._can_seek = True
+        await self._service.call(pubsub_service.SEEK, subscription=subscription, **target)
+
+    async def _try_snapshot(self, subscription: str) -> None:
+        """Google's fake server says that it can seek, and dies of it; but it says that it knows no snapshots."""
+        name = self._names.snapshot(subscription.rpartition("/")[2], "try")
+        with contextlib.suppress(AlreadyThere):
+            await self._service.call(pubsub_service.CREATE_SNAPSHOT, name=name, subscription=subscription)
+        with contextlib.suppress(NotThere):
+            await self._service.call(pubsub_service.DELETE_SNAPSHOT, snapshot=name)
 
     async def _create_topic(self, topic: Topic, wanted: Mapping[str, int]) -> TopicReport:
         path = self.path(topic.name)
