@@ -1,0 +1,134 @@
+"""The statistics' processes are killed at any moment; in the end each window is told as by one who read undisturbed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline.broker.protocol import Broker
+from pipeline.clock import SystemClock
+from pipeline.factory import open_broker
+from pipeline.settings import BrokerKind, Connections, KafkaSettings
+from pipeline.store.migrations import migrate
+from tests.integration.fleet_statistics import (
+    WINDOW,
+    Story,
+    Windows,
+    every_message,
+    expected,
+    publish,
+    running,
+    stop,
+    told,
+    told_until,
+)
+from tests.servers.kinds import TestServer
+from tests.servers.postgres import new_database
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def embedded(database_url: str) -> Connections:
+    migrate(database_url)
+    return Connections(database_url)
+
+
+@pytest.fixture
+def kafka(database_url: str, kafka_server: TestServer, kafka_topic_prefix: str) -> Connections:
+    migrate(database_url)
+    settings = KafkaSettings((kafka_server.address,))
+    return Connections(database_url, BrokerKind.KAFKA, kafka_topic_prefix, kafka=settings)
+
+
+@contextlib.asynccontextmanager
+async def opened(lab: Connections) -> AsyncIterator[Broker]:
+    """The lab's broker, with its topics."""
+    async with open_broker(lab) as broker:
+        await broker.create_topics()
+        yield broker
+
+
+async def first_window(broker: Broker, tell: Callable[[], str]) -> datetime:
+    """Where the first window begins, once it is told."""
+    begin = datetime(1970, 1, 1, tzinfo=UTC)
+    await told_until(broker, begin, tell)
+    return min(start for _, start in await told(broker))
+
+
+async def first_window_of_both(broker: Broker, tell: Callable[[], str]) -> datetime:
+    """Where the first window begins that both have told."""
+    await told_until(broker, datetime(1970, 1, 1, tzinfo=UTC), tell, times=2)
+    return min(start for (_, start), found in (await every_message(broker)).items() if len(found) > 1)
+
+
+async def disturbed(lab: Connections, runner: str, log: Path, *, kills: int) -> tuple[Windows, Windows]:
+    """What is told while the process is killed again and again, and what should be."""
+    chance, story = random.Random(7), Story(seed=1)
+    async with opened(lab) as broker:
+        with contextlib.ExitStack() as stack:
+            process = stack.enter_context(running(lab, runner, log))
+            first = await first_window(broker, log.read_text)
+            for _ in range(kills):
+                for _ in range(chance.randint(10, 40)):
+                    await publish(broker, story.some(8))
+                    await asyncio.sleep(0.05)
+                process.kill()
+                await publish(broker, story.some(30))
+                process = stack.enter_context(running(lab, runner, log))
+            for _ in range(20):
+                await publish(broker, story.some(8))
+                await asyncio.sleep(0.05)
+            end = SystemClock().now() + WINDOW
+            windows = await told_until(broker, end, log.read_text)
+            last = max(each.window_end for each in windows.values())
+            assert await asyncio.to_thread(stop, process) == 0, log.read_text()  # noqa: ASYNC240  # small
+        return windows, await expected(broker, first, last)
+
+
+async def test_a_plain_loop_that_is_killed_again_and_again_loses_and_doubles_no_window(
+    embedded: Connections, tmp_path: Path
+) -> None:
+    windows, should = await disturbed(embedded, "plain", tmp_path / "log", kills=2)
+
+    assert windows == should
+
+
+async def test_a_faust_worker_that_is_killed_again_and_again_loses_and_doubles_no_window(
+    kafka: Connections, tmp_path: Path
+) -> None:
+    windows, should = await disturbed(kafka, "faust", tmp_path / "log", kills=2)
+
+    assert windows == should
+
+
+async def test_both_runners_tell_the_same_of_the_same_changes(
+    kafka: Connections, postgres_server: TestServer, tmp_path: Path
+) -> None:
+    """At the same time, each with a database of its own, so that neither stands by; both write to the same topic."""
+    story, log = Story(seed=2), tmp_path / "log"
+    async with opened(kafka) as broker:
+        with new_database(postgres_server) as other_database:
+            migrate(other_database)
+            with (
+                running(kafka, "faust", log),
+                running(replace(kafka, database_url=other_database), "plain", log),
+            ):
+                first = await first_window_of_both(broker, log.read_text)
+                for _ in range(60):
+                    await publish(broker, story.some(8))
+                    await asyncio.sleep(0.05)
+                await told_until(broker, SystemClock().now() + WINDOW, log.read_text, times=2)
+
+        messages = await every_message(broker)
+        twice = {place: found for place, found in messages.items() if place[1] >= first and len(found) > 1}
+        should = await expected(broker, first, max(found[0].window_end for found in twice.values()))
+        assert {place: found[0] for place, found in twice.items()} == should
+        assert all(each == found[0] for found in messages.values() for each in found)
