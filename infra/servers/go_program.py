@@ -12,7 +12,7 @@ from infra.servers.cache import cache_folder, cached
 from infra.servers.errors import ServerUnavailable
 
 _SOURCES: Final = ("go.mod", "go.sum", "main.go")
-_BUILD_S: Final = 600
+_BUILD_S: Final = 840
 
 
 def go_program(name: str, folder: Path) -> Path:

@@ -27,8 +27,14 @@ POOLS: Final = Pools([("SkiaInternal", "^skia-i-"), ("Skia", "^skia-")])
 
 MEMORY: Final = "memory"
 POSTGRESQL: Final = "postgresql"
-STORES: Final = [MEMORY, pytest.param(POSTGRESQL, marks=pytest.mark.integration)]
-"""CockroachDB joins here, with the address of a database of its own."""
+COCKROACHDB: Final = "cockroachdb"
+STORES: Final = [
+    MEMORY,
+    pytest.param(POSTGRESQL, marks=pytest.mark.integration),
+    pytest.param(COCKROACHDB, marks=pytest.mark.integration),
+]
+_DATABASE: Final = {POSTGRESQL: "database_url", COCKROACHDB: "cockroachdb_url"}
+"""Fixture with the address of a database of its own."""
 
 
 class WholeStore(Store, Outbox, ProgressLog, Leases, Checkpoints, Protocol):
@@ -42,7 +48,7 @@ async def open_store(request: pytest.FixtureRequest) -> AsyncIterator[WholeStore
     if request.param == MEMORY:
         store = MemoryStore(pools=POOLS)
     else:
-        url = request.getfixturevalue("database_url")
+        url = request.getfixturevalue(_DATABASE[request.param])
         migrate(url)
         store = SqlStore(url, pools=POOLS)
     try:

@@ -26,6 +26,16 @@ THIRD = Migration(
 )
 
 
+BOTH = pytest.mark.parametrize("server", ["database_url", "cockroachdb_url"])
+
+
+@pytest.fixture
+def url(server: str, request: pytest.FixtureRequest) -> str:
+    """Address of an empty database."""
+    found: str = request.getfixturevalue(server)
+    return found
+
+
 @contextlib.contextmanager
 def administrator(url: str) -> Iterator[Any]:
     with contextlib.closing(psycopg2.connect(url)) as connection:
@@ -34,36 +44,41 @@ def administrator(url: str) -> Iterator[Any]:
             yield cursor
 
 
-def test_an_empty_database_gets_the_expected_schema(database_url: str) -> None:
+@BOTH
+def test_an_empty_database_gets_the_expected_schema(url: str) -> None:
     """A change of the schema goes into `expected_schema.json` as well, for people to review."""
-    applied = migrate(database_url)
+    applied = migrate(url)
 
     assert list(applied) == [each.name for each in our_migrations()]
-    assert live_schema(database_url) == expected_schema()
+    assert live_schema(url) == expected_schema()
 
 
-def test_the_second_time_there_is_nothing_to_do(database_url: str) -> None:
-    migrate(database_url)
+@BOTH
+def test_the_second_time_there_is_nothing_to_do(url: str) -> None:
+    migrate(url)
 
-    assert list(migrate(database_url)) == []
-    assert all(each.applied_at is not None and not each.problem for each in status(database_url))
+    assert list(migrate(url)) == []
+    assert all(each.applied_at is not None and not each.problem for each in status(url))
 
 
-def test_status_asks_and_changes_nothing(database_url: str) -> None:
-    pending = status(database_url)
+@BOTH
+def test_status_asks_and_changes_nothing(url: str) -> None:
+    pending = status(url)
 
     assert [each.name for each in pending] == [each.name for each in our_migrations()]
     assert all(each.applied_at is None for each in pending)
-    assert live_schema(database_url) == {}
+    assert live_schema(url) == {}
 
 
-def test_every_statement_may_run_twice(database_url: str) -> None:
+@BOTH
+def test_every_statement_may_run_twice(url: str) -> None:
     """CockroachDB does not undo statements that change the schema; the next try repeats them."""
-    migrate(database_url)
+    migrate(url)
 
-    with administrator(database_url) as cursor:
+    with administrator(url) as cursor:
         for migration in our_migrations():
-            cursor.execute(migration.sql)
+            for statement in migration.statements:
+                cursor.execute(statement)
 
 
 @pytest.fixture
@@ -101,11 +116,8 @@ def test_on_cockroachdb_each_statement_stands_alone(like_cockroachdb: str) -> No
     assert "other" in live_schema(like_cockroachdb)
 
 
-@pytest.mark.parametrize("server", ["database_url", "like_cockroachdb"])
-def test_processes_that_migrate_at_the_same_time_apply_everything_once(
-    server: str, request: pytest.FixtureRequest
-) -> None:
-    database_url = request.getfixturevalue(server)
+@pytest.mark.parametrize("server", ["database_url", "like_cockroachdb", "cockroachdb_url"])
+def test_processes_that_migrate_at_the_same_time_apply_everything_once(url: str) -> None:
     program = (
         "import sys; from pipeline.store.migrations import migrate\n"
         "sys.stdin.readline(); print(len(migrate(sys.argv[1])))"
@@ -114,7 +126,7 @@ def test_processes_that_migrate_at_the_same_time_apply_everything_once(
         processes = [
             stack.enter_context(
                 subprocess.Popen(
-                    [sys.executable, "-c", program, database_url],
+                    [sys.executable, "-c", program, url],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
@@ -131,7 +143,7 @@ def test_processes_that_migrate_at_the_same_time_apply_everything_once(
 
     assert [errors for _, errors in answers] == [""] * 3
     assert sum(int(applied) for applied, _ in answers) == len(our_migrations())
-    assert live_schema(database_url) == expected_schema()
+    assert live_schema(url) == expected_schema()
 
 
 def test_a_migration_that_fails_leaves_nothing_and_can_be_mended(database_url: str) -> None:
@@ -148,55 +160,58 @@ def test_a_migration_that_fails_leaves_nothing_and_can_be_mended(database_url: s
     assert list(migrate(database_url, migrations=[FIRST, SECOND])) == [SECOND.name]
 
 
-def test_a_migration_that_changed_after_it_was_applied_is_refused(database_url: str) -> None:
-    migrate(database_url, migrations=[FIRST])
+@BOTH
+def test_a_migration_that_changed_after_it_was_applied_is_refused(url: str) -> None:
+    migrate(url, migrations=[FIRST])
     changed = Migration(FIRST.name, is_post=False, sql=FIRST.sql + " ")
 
     with pytest.raises(Misconfigured, match="0001_pre_first is not the one that was applied"):
-        migrate(database_url, migrations=[changed, SECOND])
+        migrate(url, migrations=[changed, SECOND])
 
-    (told, _) = status(database_url, migrations=[changed, SECOND])
+    (told, _) = status(url, migrations=[changed, SECOND])
     assert "has changed since" in told.problem
 
 
-def test_a_database_newer_than_the_program_is_refused(database_url: str) -> None:
-    migrate(database_url, migrations=[FIRST, SECOND])
+@BOTH
+def test_a_database_newer_than_the_program_is_refused(url: str) -> None:
+    migrate(url, migrations=[FIRST, SECOND])
 
     with pytest.raises(Misconfigured, match="newer than this program: it has the migration 0002_post_second"):
-        migrate(database_url, migrations=[FIRST])
+        migrate(url, migrations=[FIRST])
 
-    told = {each.name: each.problem for each in status(database_url, migrations=[FIRST])}
+    told = {each.name: each.problem for each in status(url, migrations=[FIRST])}
     assert told[FIRST.name] == ""
     assert "older than the database" in told[SECOND.name]
 
 
-def test_the_pre_phase_leaves_post_migrations_for_later(database_url: str) -> None:
-    assert list(migrate(database_url, phase=Phase.PRE, migrations=[FIRST, SECOND])) == [FIRST.name]
-    assert list(migrate(database_url, phase=Phase.PRE, migrations=[FIRST, SECOND])) == []
-    assert list(migrate(database_url, migrations=[FIRST, SECOND])) == [SECOND.name]
+@BOTH
+def test_the_pre_phase_leaves_post_migrations_for_later(url: str) -> None:
+    assert list(migrate(url, phase=Phase.PRE, migrations=[FIRST, SECOND])) == [FIRST.name]
+    assert list(migrate(url, phase=Phase.PRE, migrations=[FIRST, SECOND])) == []
+    assert list(migrate(url, migrations=[FIRST, SECOND])) == [SECOND.name]
 
 
-def test_the_pre_phase_does_not_jump_over_a_post_migration(database_url: str) -> None:
+@BOTH
+def test_the_pre_phase_does_not_jump_over_a_post_migration(url: str) -> None:
     with pytest.raises(Misconfigured, match="0003_pre_third needs 0002_post_second"):
-        migrate(database_url, phase=Phase.PRE, migrations=[FIRST, SECOND, THIRD])
+        migrate(url, phase=Phase.PRE, migrations=[FIRST, SECOND, THIRD])
 
-    assert [each.applied_at for each in status(database_url, migrations=[FIRST])] == [None]
-    assert len(migrate(database_url, migrations=[FIRST, SECOND, THIRD])) == 3
+    assert [each.applied_at for each in status(url, migrations=[FIRST])] == [None]
+    assert len(migrate(url, migrations=[FIRST, SECOND, THIRD])) == 3
 
 
-def test_a_table_altered_by_hand_is_noticed(database_url: str) -> None:
-    migrate(database_url)
-    assert schema_differences(expected_schema(), live_schema(database_url)) == []
+@BOTH
+def test_a_table_altered_by_hand_is_noticed(url: str) -> None:
+    migrate(url)
+    assert schema_differences(expected_schema(), live_schema(url)) == []
 
-    with administrator(database_url) as cursor:
+    with administrator(url) as cursor:
         cursor.execute("CREATE TABLE somebody_elses (x TEXT)")
         cursor.execute("ALTER TABLE leases ADD COLUMN colour TEXT")
         cursor.execute("ALTER TABLE outbox ALTER COLUMN topic DROP NOT NULL")
         cursor.execute("DROP INDEX descriptions_power_cycle")
 
-    assert [
-        each.split(":")[0] for each in schema_differences(expected_schema(), live_schema(database_url))
-    ] == [
+    assert [each.split(":")[0] for each in schema_differences(expected_schema(), live_schema(url))] == [
         "descriptions, index descriptions_power_cycle",
         "leases, column colour",
         "outbox, column topic",
