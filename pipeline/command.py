@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from pipeline.broker.kafka_config import read_kafka_settings
+from pipeline.broker.kafka_config import parse_servers, read_config
 from pipeline.errors import LabkeeperError, MachineNotFound, Retryable, TooManyRejects
 from pipeline.processor.pools import Pools
 from pipeline.settings import (
@@ -232,11 +232,16 @@ def _connections(
         kind,
         topic_prefix,
         pools_of(pool),
-        kafka=read_kafka_settings(kafka_config, servers=kafka_servers)
-        if kind is BrokerKind.KAFKA
-        else KafkaSettings(),
+        kafka=_kafka(kafka_servers, kafka_config) if kind is BrokerKind.KAFKA else KafkaSettings(),
         pubsub=PubsubSettings(pubsub_project or "", pubsub_emulator or None),
     )
+
+
+def _kafka(servers: str | None, config: Path | None) -> KafkaSettings:
+    given = (servers,) if servers else ()
+    if config is not None:
+        return read_config(config, servers=given)
+    return KafkaSettings(parse_servers(given)) if given else KafkaSettings()
 
 
 def pools_of(texts: Sequence[str]) -> Pools:

@@ -1,131 +1,191 @@
-"""The file of properties that says how to reach a Kafka cluster: the names of librdkafka, which kcat's `-F` reads as well.
+"""Reads the properties file that tools around Kafka share (librdkafka's names, as in a `kcat.conf`) into settings.
 
-Only what says where the cluster is and who we are. How messages travel (acks, batches, commits) is not for a file to
-decide: what Labkeeper promises rests on it.
+Passwords belong into such a file, readable for the service alone: never on a command line, where everybody sees them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pipeline.errors import Misconfigured
 from pipeline.settings import KafkaSettings, SaslMechanism
 
-_PROTOCOLS: Final = {
+_SERVERS: Final = "bootstrap.servers"
+_PROTOCOL: Final = "security.protocol"
+_MECHANISM: Final = "sasl.mechanism"
+_USERNAME: Final = "sasl.username"
+_PASSWORD: Final = "sasl.password"  # noqa: S105  # the name of a key
+_CA: Final = "ssl.ca.location"
+_CERTIFICATE: Final = "ssl.certificate.location"
+_KEY: Final = "ssl.key.location"
+_KEY_PASSWORD: Final = "ssl.key.password"  # noqa: S105  # the name of a key
+
+_KEYS: Final = (
+    _SERVERS,
+    _PROTOCOL,
+    _MECHANISM,
+    _USERNAME,
+    _PASSWORD,
+    _CA,
+    _CERTIFICATE,
+    _KEY,
+    _KEY_PASSWORD,
+)
+_ALIASES: Final[Mapping[str, str]] = {"sasl.mechanisms": _MECHANISM, "metadata.broker.list": _SERVERS}
+_PROTOCOLS: Final[Mapping[str, tuple[bool, bool]]] = {
     "PLAINTEXT": (False, False),
     "SSL": (True, False),
     "SASL_PLAINTEXT": (False, True),
     "SASL_SSL": (True, True),
 }
-"""Whether there is TLS, and whether SASL."""
-
-_ALIASES: Final = {"metadata.broker.list": "bootstrap.servers", "sasl.mechanisms": "sasl.mechanism"}
-_KEYS: Final = (
-    "bootstrap.servers",
-    "security.protocol",
-    "sasl.mechanism",
-    "sasl.username",
-    "sasl.password",
-    "ssl.ca.location",
-    "ssl.certificate.location",
-    "ssl.key.location",
-    "ssl.key.password",
-)
+"""Name to: over TLS, with SASL."""
+_DEFAULT_PORT: Final = 9092
+_LARGEST: Final = 64 * 1024
+"""Bytes. Whatever is larger is another file."""
 
 
-def read_kafka_settings(path: Path | None, *, servers: str | None = None) -> KafkaSettings:
-    """Settings from the file, if there is one. `servers`, `host:port` separated by commas, beats the file.
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    value: str
+    place: str
+    """`file:line`."""
 
-    Raises `Misconfigured` for what cannot be read or understood.
+
+def read_config(path: Path, *, servers: Sequence[str] = ()) -> KafkaSettings:
+    """Settings from the properties file at `path`; `servers`, if any are given, count more than its `bootstrap.servers`.
+
+    Raises `Misconfigured` with file and line for what it does not understand.
     """
-    properties = {} if path is None else _read(path)
-    addresses = servers or properties.get("bootstrap.servers") or ",".join(KafkaSettings().servers)
-    has_tls, mechanism = _security(path, properties)
-    _check_credentials(path, properties, mechanism)
+    entries = _entries(path)
+    needs_tls, needs_sasl = _protocol(entries)
     return KafkaSettings(
-        servers=_servers(addresses),
-        tls=has_tls,
-        ca_file=_file(path, properties, "ssl.ca.location"),
-        certificate_file=_file(path, properties, "ssl.certificate.location"),
-        key_file=_file(path, properties, "ssl.key.location"),
-        key_password=properties.get("ssl.key.password"),
-        mechanism=mechanism,
-        username=properties.get("sasl.username", ""),
-        password=properties.get("sasl.password", ""),
+        servers=parse_servers(servers) if servers else _servers(entries, path),
+        tls=needs_tls,
+        ca_file=_file(entries, _CA, path),
+        certificate_file=_file(entries, _CERTIFICATE, path),
+        key_file=_file(entries, _KEY, path),
+        key_password=_text(entries, _KEY_PASSWORD) or None,
+        mechanism=_mechanism(entries) if needs_sasl else None,
+        username=_required(entries, _USERNAME, path) if needs_sasl else "",
+        password=_required(entries, _PASSWORD, path) if needs_sasl else "",
     )
 
 
-def _read(path: Path) -> Mapping[str, str]:
+def parse_servers(servers: Sequence[str]) -> tuple[str, ...]:
+    """`host:port` each, out of texts that may hold several, separated by commas; without a port it is 9092."""
+    found = [part.strip() for text in servers for part in text.split(",") if part.strip()]
+    if not found:
+        raise Misconfigured("no Kafka server is named: give host:port of one or several, separated by commas")
+    return tuple(_address(part) for part in found)
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(_DEFAULT_PORT)
+    if not host or "/" in text or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise Misconfigured(f"{text!r} is no address of a Kafka server: it looks like host:port")
+    return f"{host}:{port}"
+
+
+def _entries(path: Path) -> dict[str, _Entry]:
     try:
-        lines = path.read_text("utf-8").splitlines()
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST + 1)
+        text = raw.decode()
     except OSError as error:
-        raise Misconfigured(f"cannot read {path}: {error.strerror}") from error
+        raise Misconfigured(f"cannot read the Kafka configuration {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise Misconfigured(f"{path} is not a text file in UTF-8: {error.reason}") from error
-    properties: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
-        if not text or text.startswith("#"):
+        raise Misconfigured(f"{path} is not a text file in UTF-8") from error
+    if len(raw) > _LARGEST:
+        raise Misconfigured(f"{path} is larger than {_LARGEST} bytes: that is no Kafka configuration")
+    entries: dict[str, _Entry] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if not stripped or stripped[0] in "#!":
             continue
-        name, equals, value = text.partition("=")
-        key = _ALIASES.get(name.strip(), name.strip())
-        if not equals:
-            raise Misconfigured(f"{path}, line {number}: expected KEY=VALUE")
-        if key not in _KEYS:
-            raise Misconfigured(f"{path}, line {number}: unknown key {key!r}; there are {', '.join(_KEYS)}")
-        properties[key] = value.strip()
-    return properties
+        key, entry = _entry(stripped, f"{path}:{number}")
+        if key in entries:
+            raise Misconfigured(f"{entry.place}: {key} is given twice, first in {entries[key].place}")
+        entries[key] = entry
+    return entries
 
 
-def _security(path: Path | None, properties: Mapping[str, str]) -> tuple[bool, SaslMechanism | None]:
-    protocol = properties.get("security.protocol", "PLAINTEXT").upper()
-    if protocol not in _PROTOCOLS:
+def _entry(line: str, place: str) -> tuple[str, _Entry]:
+    name, equals, value = line.partition("=")
+    key = _ALIASES.get(name.strip(), name.strip())
+    if not equals:
+        raise Misconfigured(f"{place}: a line looks like key=value")  # it may hold a password: not quoted
+    if key not in _KEYS:
+        raise Misconfigured(f"{place}: unknown key {key!r}; known are {', '.join(_KEYS)}")
+    return key, _Entry(value.strip(), place)
+
+
+def _text(entries: Mapping[str, _Entry], key: str) -> str:
+    return entries[key].value if key in entries else ""
+
+
+def _required(entries: Mapping[str, _Entry], key: str, path: Path) -> str:
+    value = _text(entries, key)
+    if not value:
+        raise Misconfigured(f"{path}: {entries[_PROTOCOL].value} needs {key}")
+    return value
+
+
+def _servers(entries: Mapping[str, _Entry], path: Path) -> tuple[str, ...]:
+    if _SERVERS not in entries:
         raise Misconfigured(
-            f"{path}: security.protocol is {protocol!r}; it takes {', '.join(_PROTOCOLS)} (Kerberos and OAuth are not supported)"
+            f"{path}: {_SERVERS} is missing: name a Kafka server there, or on the command line"
         )
-    has_tls, has_sasl = _PROTOCOLS[protocol]
-    if not has_sasl:
-        return has_tls, None
-    mechanism = properties.get("sasl.mechanism", SaslMechanism.PLAIN.value).upper()
     try:
-        return has_tls, SaslMechanism(mechanism)
-    except ValueError:
-        known = ", ".join(kind.value for kind in SaslMechanism)
-        raise Misconfigured(f"{path}: sasl.mechanism is {mechanism!r}; it takes {known}") from None
+        return parse_servers([entries[_SERVERS].value])
+    except Misconfigured as error:
+        raise Misconfigured(f"{entries[_SERVERS].place}: {error}") from error
 
 
-def _check_credentials(
-    path: Path | None, properties: Mapping[str, str], mechanism: SaslMechanism | None
-) -> None:
-    if mechanism is not None and not (properties.get("sasl.username") and properties.get("sasl.password")):
-        raise Misconfigured(f"{path}: SASL needs sasl.username and sasl.password")
-    if mechanism is None and properties.get("sasl.username"):
+def _protocol(entries: Mapping[str, _Entry]) -> tuple[bool, bool]:
+    """Over TLS, with SASL. Without a protocol the other keys tell."""
+    entry = entries.get(_PROTOCOL)
+    if entry is None:
+        for key, wants in (
+            (_USERNAME, "SASL_SSL"),
+            (_PASSWORD, "SASL_SSL"),
+            (_MECHANISM, "SASL_SSL"),
+            (_CA, "SSL"),
+        ):
+            if key in entries:
+                raise Misconfigured(f"{entries[key].place}: {key} counts only with {_PROTOCOL}={wants}")
+        return False, False
+    known = _PROTOCOLS.get(entry.value.upper())
+    if known is None:
         raise Misconfigured(
-            f"{path}: sasl.username has no effect without security.protocol=SASL_SSL or SASL_PLAINTEXT"
+            f"{entry.place}: unknown {_PROTOCOL} {entry.value!r}; known are {', '.join(_PROTOCOLS)}"
         )
+    return known
 
 
-def _file(path: Path | None, properties: Mapping[str, str], key: str) -> Path | None:
-    """A file that a property names, seen from the folder of the file that names it."""
-    value = properties.get(key)
-    if path is None or not value:
+def _mechanism(entries: Mapping[str, _Entry]) -> SaslMechanism:
+    entry = entries.get(_MECHANISM)
+    known = ", ".join(SaslMechanism)
+    if entry is None:
+        raise Misconfigured(f"{entries[_PROTOCOL].place}: SASL needs {_MECHANISM}: one of {known}")
+    try:
+        return SaslMechanism(entry.value.upper())
+    except ValueError:
+        raise Misconfigured(
+            f"{entry.place}: unknown {_MECHANISM} {entry.value!r}; known are {known}"
+        ) from None
+
+
+def _file(entries: Mapping[str, _Entry], key: str, path: Path) -> Path | None:
+    """A file; where its path is relative, it is so to the configuration."""
+    entry = entries.get(key)
+    if entry is None or not entry.value:
         return None
-    file = path.parent / value
+    file = path.parent / Path(entry.value).expanduser()
     if not file.is_file():
-        raise Misconfigured(f"{path}: {key} names {file}, and there is no such file")
+        raise Misconfigured(f"{entry.place}: there is no file {file}")
     return file
-
-
-def _servers(text: str) -> tuple[str, ...]:
-    servers = tuple(server.strip() for server in text.split(",") if server.strip())
-    for server in servers:
-        host, _, port = server.rpartition(":")
-        if not host or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise Misconfigured(
-                f"{server!r} is not the address of a Kafka broker: expected HOST:PORT, such as kafka-1:9092"
-            )
-    if not servers:
-        raise Misconfigured("no Kafka broker is named: give --kafka-servers HOST:PORT,...")
-    return servers
