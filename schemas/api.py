@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.changes import HistoryEntry
 from schemas.description import AttachedDevice, Description, PowerCycleState
-from schemas.wire import Body, Dimensions, WireModel
+from schemas.fleet_stats import WHOLE_FLEET, FleetStats
+from schemas.wire import Body, Dimensions, Time, WireModel
 
 PROBLEM_TYPE: Final = "application/problem+json"
 """Content type of `Problem`, RFC 9457."""
@@ -116,7 +117,7 @@ class ListParameters(_Request):
     q: Annotated[_Text, Field(max_length=500)] = ""
     """Words; each must occur, in any case, in the id, dimensions, notes, annotation or state texts."""
     health: Annotated[
-        list[Literal["available", "maintenance", "quarantined", "recovering", "down", "busy"]],
+        list[Literal["down", "quarantined", "maintenance", "recovering", "busy", "available"]],
         Field(max_length=6),
     ] = Field(default_factory=list)
     """States that must all hold."""
@@ -131,6 +132,29 @@ class HistoryParameters(_Request):
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     before: Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{26}$")] | None = None
     """`next_before` of the page before."""
+
+
+_Pool = Annotated[str, Field(max_length=128, pattern=r"^(\*|[A-Za-z][A-Za-z0-9._-]*)$")]
+
+
+class StatsParameters(_Request):
+    """The query string of the fleet's statistics."""
+
+    pool: _Pool | None = None
+    """Only this pool; `*`: the whole fleet."""
+
+
+class StatsHistoryParameters(_Request):
+    """The query string of the fleet's statistics over time."""
+
+    pool: _Pool = WHOLE_FLEET
+    """`*`: the whole fleet."""
+    since: Time | None = None
+    """Windows that begin then or later, RFC 3339; by default an hour before the latest one's end."""
+    until: Time | None = None
+    """Windows that end then or before; by default all."""
+    step: Annotated[int, Field(ge=1, le=86_400)] | None = None
+    """Seconds that one entry stands for; by default, so many that there are at most 300 entries."""
 
 
 # --- /api/v1: answers --------------------------------------------------------------------------------------------------
@@ -154,6 +178,22 @@ class HistoryPage(Answer):
     entries: list[HistoryEntry]
     next_before: str | None
     """Give it back as `before` to continue; null at the end."""
+
+
+class FleetStatsNow(Answer):
+    """The latest window of each pool, the whole fleet (`*`) first."""
+
+    stats: list[FleetStats]
+    """Empty: none is known yet."""
+
+
+class FleetStatsHistory(Answer):
+    """One pool over time, oldest first."""
+
+    pool: str
+    step_s: int
+    """Seconds that one entry stands for. Its first and last window may not have been there as a whole."""
+    stats: list[FleetStats]
 
 
 class WhoAmI(Answer):

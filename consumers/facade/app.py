@@ -21,14 +21,16 @@ from consumers.facade.keys import (
     INTAKE,
     METRICS,
     SETTINGS,
+    STATISTICS,
     STORE,
     STREAMS,
 )
 from consumers.facade.machine_metrics import MachineMetrics
 from consumers.facade.progress import tell_progress
-from consumers.facade.routes import docs, events, health, legacy, machines_v1, pages
+from consumers.facade.routes import docs, events, fleet_v1, health, legacy, machines_v1, pages
 from consumers.facade.routing import add_routes, gate
 from consumers.facade.settings import FacadeSettings
+from consumers.facade.statistics import Statistics
 from consumers.facade.streams import Streams
 from pipeline import metrics
 from pipeline.broker.protocol import Broker
@@ -63,6 +65,7 @@ def make_app(
     fleet = Fleet(settings)
     app[STORE], app[BROKER], app[AUTH], app[SETTINGS] = store, broker, auth, settings
     app[FLEET] = fleet
+    app[STATISTICS] = Statistics(settings)
     app[STREAMS] = Streams(fleet, settings)
     app[ACTIONS] = Actions(store, fleet, clock)
     app[INTAKE] = Intake(broker)
@@ -79,6 +82,7 @@ def make_app(
             together(
                 fleet.run(store, broker, stop),
                 app[STREAMS].run(),
+                app[STATISTICS].run(broker, clock, stop),
                 tell_progress(
                     store,
                     broker,
@@ -98,7 +102,7 @@ def make_app(
 
 
 def _add_routes(app: web.Application) -> None:
-    described = [*machines_v1.ROUTES, *events.ROUTES, *health.ROUTES, *legacy.ROUTES]
+    described = [*machines_v1.ROUTES, *fleet_v1.ROUTES, *events.ROUTES, *health.ROUTES, *legacy.ROUTES]
     routes = [*described, *docs.routes(described), *pages.routes()]
     add_routes(app, routes, app[AUTH], app[SETTINGS])
 

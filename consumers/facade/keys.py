@@ -12,6 +12,7 @@ from consumers.facade.auth import Authenticator
 from consumers.facade.fleet import Fleet
 from consumers.facade.intake import Intake
 from consumers.facade.settings import FacadeSettings
+from consumers.facade.statistics import Statistics
 from consumers.facade.streams import Streams
 from pipeline.broker.protocol import Broker
 from pipeline.store.protocol import Store
@@ -23,5 +24,6 @@ SETTINGS: Final = web.AppKey("settings", FacadeSettings)
 ACTIONS: Final = web.AppKey("actions", Actions)
 INTAKE: Final = web.AppKey("intake", Intake)
 FLEET: Final = web.AppKey("fleet", Fleet)
+STATISTICS: Final = web.AppKey("statistics", Statistics)
 STREAMS: Final = web.AppKey("streams", Streams)
 METRICS: Final = web.AppKey("metrics", CollectorRegistry)

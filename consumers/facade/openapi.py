@@ -22,7 +22,7 @@ _WHY: Final = {
     HTTPStatus.BAD_REQUEST: "The request is malformed; the answer names the field",
     HTTPStatus.UNAUTHORIZED: "No token, or one that nobody has",
     HTTPStatus.FORBIDDEN: "The token's role does not allow this",
-    HTTPStatus.NOT_FOUND: "No machine has this id",
+    HTTPStatus.NOT_FOUND: "There is no such machine, or pool",
     HTTPStatus.PRECONDITION_FAILED: "The machine is not in the version that `If-Match` names: get it again",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not declared as JSON",

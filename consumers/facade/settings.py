@@ -41,3 +41,7 @@ class FacadeSettings:
     """How long requests under way may take after the stop."""
     machine_metrics: bool = True
     """Whether `/metrics` has gauges of every machine; too much for a fleet of many thousands."""
+    stats_kept: timedelta = timedelta(days=2)
+    """How far back the fleet's statistics can be asked for; longer, ask the topic."""
+    stats_entries: int = 50_000
+    """Windows of pools that are remembered at most, some 700 bytes each."""

@@ -30,12 +30,14 @@ COMMANDS: Final = (
     Entry("up", "producers.labkeeper.up", "Run a whole lab on this computer.", EVERYDAY),
     Entry("status", "producers.labkeeper.status", "Say whether the lab is up, and how it is.", EVERYDAY),
     Entry("machines", "producers.labkeeper.machines", "List, watch and look after machines.", EVERYDAY),
+    Entry("fleet", "producers.labkeeper.fleet", "Say how the whole fleet does.", EVERYDAY),
     Entry("monitor", "producers.machine_monitor.__main__", "Report this host and its device.", MACHINES),
     Entry("simulator", "producers.simulator.__main__", "Pretend to be a fleet of machines.", MACHINES),
     Entry("facade", "consumers.facade.__main__", "Serve the web page and the HTTP API.", SERVICES),
     Entry("writer", "consumers.description_writer.__main__", "Turn events into rows and changes.", SERVICES),
     Entry("relay", "consumers.outbox_relay.__main__", "Publish what operators changed.", SERVICES),
     Entry("watchdog", "consumers.watchdog.__main__", "Find machines that fell silent.", SERVICES),
+    Entry("fleet-stats", "consumers.fleet_stats.__main__", "Tell how the fleet does over time.", SERVICES),
     Entry("db", "producers.labkeeper.database", "Prepare the database, or upgrade it.", UPKEEP),
     Entry("topics", "producers.labkeeper.topics", "Make the topics on Kafka or Pub/Sub.", UPKEEP),
     Entry(
@@ -65,4 +67,8 @@ MACHINE_COMMANDS: Final = (
     ),
     Entry("clear-quarantine", _ACTING, "Lift a forced quarantine.", "Act", "clear_quarantine_command"),
     Entry("delete", _ACTING, "Forget machines that are gone for good.", "Act", "delete_command"),
+)
+
+FLEET_COMMANDS: Final = (
+    Entry("stats", "producers.labkeeper.fleet_stats", "Show availability and recoveries, now or over time.", "Look"),
 )

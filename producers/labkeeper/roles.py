@@ -82,6 +82,7 @@ def helpers(settings: LabSettings, database_url: str, state: Path) -> tuple[Role
     found = [
         _service("relay", "consumers.outbox_relay", pools, environment),
         _service("watchdog", "consumers.watchdog", judgement, environment),
+        _service("fleet-stats", "consumers.fleet_stats", (), environment),
     ]
     if settings.monitor:
         monitor = ("--url", settings.url, "--port", "off", "--state-dir", str(state), *period)
@@ -92,7 +93,7 @@ def helpers(settings: LabSettings, database_url: str, state: Path) -> tuple[Role
     return tuple(found)
 
 
-STOP_ORDER: Final = (("monitor", "simulator"), ("facade",), ("writer",), ("relay",), ("watchdog",))
+STOP_ORDER: Final = (("monitor", "simulator"), ("facade",), ("writer",), ("relay",), ("watchdog", "fleet-stats"))
 """From those who bring something in to those who take it away, so that nothing is left half done."""
 
 

@@ -12,6 +12,7 @@ OWN = {
     "relay": "labkeeper_outbox_age_seconds",
     "watchdog": "labkeeper_machines_marked_down_total",
     "facade": "sser_server_client_connections",
+    "fleet-stats": "labkeeper_fleet_stats_told_until_seconds",
     "monitor": "test_machine_monitor_available",
 }
 

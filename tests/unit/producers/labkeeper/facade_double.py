@@ -35,6 +35,8 @@ class FacadeDouble:
     url: str = ""
     machines: dict[str, Json] = field(default_factory=dict)
     history: list[Json] = field(default_factory=list)
+    stats: list[Json] = field(default_factory=list)
+    """How the fleet does, now and over time."""
     page: int = 2
     """Entries in one page at most, whatever the client asks for."""
     asked: list[Asked] = field(default_factory=list)
@@ -68,6 +70,8 @@ class FacadeDouble:
             "/readyz": lambda _: web.Response(),
             "/api/v1/whoami": lambda _: web.json_response({"user": "ada@example.org", "role": "operator"}),
             "/api/v1/machines": self._list,
+            "/api/v1/fleet/stats": lambda _: web.json_response({"stats": self.stats}),
+            "/api/v1/fleet/stats/history": lambda _: web.json_response({"stats": self.stats}),
         }
         if request.path in routes:
             return routes[request.path](request)

@@ -27,10 +27,10 @@ def test_the_address_shown_leads_to_the_page(host: str, url: str) -> None:
 
 def test_a_lab_has_a_monitor_and_no_simulated_machines_unless_asked_for() -> None:
     names = [role.name for role in helpers(LabSettings(Path("data")), SECRET, STATE)]
-    assert names == ["monitor", "relay", "watchdog"]
+    assert names == ["monitor", "relay", "watchdog", "fleet-stats"]
 
     names = [role.name for role in helpers(LabSettings(Path("data"), demo=5, monitor=False), SECRET, STATE)]
-    assert names == ["relay", "watchdog", "simulator"]
+    assert names == ["relay", "watchdog", "fleet-stats", "simulator"]
 
 
 def test_the_databases_address_is_not_for_everybody_to_read() -> None:
