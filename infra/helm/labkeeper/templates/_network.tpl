@@ -1,0 +1,25 @@
+{{- /* Ways out: names, the database, and for all but the watchdog the broker. Takes a dictionary of `root` and `role`. */ -}}
+{{- define "labkeeper.egress" -}}
+{{- $policy := .root.Values.networkPolicy -}}
+{{- $kind := .root.Values.broker.kind -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+- ports:
+    - {port: {{ $policy.database.port }}, protocol: TCP}
+  {{- with $policy.database.to }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- if and (ne .role "watchdog") (ne $kind "embedded") }}
+{{- $broker := get $policy $kind }}
+- ports:
+    {{- range $broker.ports }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- with $broker.to }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end -}}

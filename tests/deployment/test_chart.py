@@ -1,0 +1,361 @@
+"""Helm renders the chart into what Kubernetes takes, with every choice that `ci/` makes."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from producers.labkeeper.__main__ import umbrella
+from tests.deployment.kubernetes import NEWEST, OLDEST, is_built_in, problems_of
+from tests.deployment.places import INFRA, complaint_about
+
+helm = pytest.importorskip("helm_python", reason="needs Helm as a library: pip install helm-python-sdk")
+
+CHART = INFRA / "helm" / "labkeeper"
+VARIANTS = sorted((CHART / "ci").glob("*-values.yaml"))
+ROLES = {"facade", "writer", "relay", "watchdog", "fleet-stats"}
+FROM_EXTENSIONS = {"PodMonitor", "PrometheusRule", "ScaledObject"}
+
+Document = dict[str, Any]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet() -> Iterator[None]:
+    """Helm tells of the links to alerts and dashboard on the process's standard error."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    yield
+    os.dup2(kept, 2)
+    os.close(kept)
+    os.close(nowhere)
+
+
+def values_of(variant: str) -> Document:
+    values: Document = yaml.safe_load((CHART / "ci" / f"{variant}-values.yaml").read_text("utf-8"))
+    return values
+
+
+def render(values: Mapping[str, Any], *, upgrade: bool = False) -> list[Document]:
+    with helm.Chart.load(str(CHART)) as chart:
+        files = chart.render(
+            dict(values), name="lab", namespace="lab", is_install=not upgrade, is_upgrade=upgrade
+        )
+    texts = [text for name, text in files.items() if name.endswith(".yaml")]
+    return [document for text in texts for document in yaml.safe_load_all(text) if document]
+
+
+def of_kind(documents: list[Document], kind: str) -> dict[str, Document]:
+    return {document["metadata"]["name"]: document for document in documents if document["kind"] == kind}
+
+
+def pods(documents: list[Document]) -> Iterator[Document]:
+    """Specifications of every pod that could come to be."""
+    for document in documents:
+        spec = document.get("spec", {})
+        template = spec.get("jobTemplate", {}).get("spec", spec).get("template")
+        if template:
+            yield template["spec"]
+
+
+@pytest.fixture(params=[file.name.removesuffix("-values.yaml") for file in VARIANTS])
+def variant(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_helm_finds_nothing_to_complain_about(variant: str) -> None:
+    report = helm.lint(str(CHART), values_of(variant), strict=True, kube_version=f"v{OLDEST}.0")
+
+    assert report["errors"] == []
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("upgrade", [False, True], ids=["install", "upgrade"])
+def test_kubernetes_takes_every_document(variant: str, version: str, upgrade: bool) -> None:
+    documents = render(values_of(variant), upgrade=upgrade)
+
+    assert documents
+    for document in documents:
+        if is_built_in(document, version):
+            assert problems_of(document, version) == [], document["metadata"]["name"]
+        else:
+            assert document["kind"] in FROM_EXTENSIONS
+
+
+def test_a_field_that_kubernetes_does_not_know_is_noticed() -> None:
+    [deployment, *_] = of_kind(render(values_of("minimal")), "Deployment").values()
+    deployment["spec"]["template"]["spec"]["containers"][0]["liveness"] = {}
+
+    [problem] = problems_of(deployment, NEWEST)
+    assert "'liveness' was unexpected" in problem
+
+
+def test_names_are_told_apart(variant: str) -> None:
+    names = [(document["kind"], document["metadata"]["name"]) for document in render(values_of(variant))]
+
+    assert len(names) == len(set(names))
+
+
+def test_every_pod_is_shut_in(variant: str) -> None:
+    for pod in pods(render(values_of(variant))):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_what_is_mounted_is_declared(variant: str) -> None:
+    for pod in pods(render(values_of(variant))):
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        assert {
+            mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]
+        } == volumes
+
+
+def test_our_command_lines_and_variables_exist(variant: str) -> None:
+    known = {*_variables(), "GOOGLE_APPLICATION_CREDENTIALS", "TZ"}
+    for pod in pods(render(values_of(variant))):
+        for container in pod["containers"]:
+            assert complaint_about(container["args"]) == ""
+            assert {variable["name"] for variable in container["env"]} <= known
+
+
+def _variables() -> Iterator[str]:
+    """Environment variables that some command of ours reads."""
+    context = click.Context(umbrella)
+    for name in umbrella.list_commands(context):
+        for parameter in _parameters(umbrella.get_command(context, name)):
+            yield from [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or ()
+
+
+def _parameters(command: click.Command | None) -> Iterator[click.Parameter]:
+    assert command is not None
+    yield from command.params
+    for sub in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from _parameters(sub)
+
+
+def test_no_secret_is_in_the_manifests(variant: str) -> None:
+    documents = render(values_of(variant))
+
+    assert not of_kind(documents, "Secret")
+    assert {
+        "name": "LABKEEPER_DATABASE_URL",
+        "valueFrom": {"secretKeyRef": {"name": "lab-database", "key": "url"}},
+    } in [
+        variable
+        for pod in pods(documents)
+        for container in pod["containers"]
+        for variable in container["env"]
+    ]
+
+
+def test_each_role_has_its_deployment_and_may_be_moved() -> None:
+    documents = render(values_of("minimal"))
+
+    assert set(of_kind(documents, "Deployment")) == {f"lab-labkeeper-{role}" for role in ROLES}
+    assert set(of_kind(documents, "PodDisruptionBudget")) == {f"lab-labkeeper-{role}" for role in ROLES}
+    for deployment in of_kind(documents, "Deployment").values():
+        [container] = deployment["spec"]["template"]["spec"]["containers"]
+        assert {"startupProbe", "livenessProbe", "readinessProbe"} <= set(container)
+
+
+def test_everything_selects_the_pods_it_means() -> None:
+    documents = render(values_of("everything"))
+    labels = [
+        document["spec"]["template"]["metadata"]["labels"]
+        for document in of_kind(documents, "Deployment").values()
+    ]
+
+    def chosen(selector: Mapping[str, str]) -> int:
+        return sum(selector.items() <= one.items() for one in labels)
+
+    for document in documents:
+        match document["kind"]:
+            case "Service":
+                assert chosen(document["spec"]["selector"]) == 1
+            case "PodDisruptionBudget" | "Deployment":
+                assert chosen(document["spec"]["selector"]["matchLabels"]) == 1
+            case "HorizontalPodAutoscaler" | "ScaledObject":
+                assert document["spec"]["scaleTargetRef"]["name"] in of_kind(documents, "Deployment")
+
+
+def test_all_that_is_not_needed_is_denied() -> None:
+    policies = of_kind(render(values_of("kafka-sasl-tls")), "NetworkPolicy")
+
+    deny = policies["lab-labkeeper-deny"]["spec"]
+    assert deny["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in deny
+    assert "egress" not in deny
+    assert _ports(policies["lab-labkeeper-writer"]) == {53, 26257, 9093}
+    assert _ports(policies["lab-labkeeper-watchdog"]) == {53, 26257}
+    assert _ports(policies["lab-labkeeper-setup"]) == {53, 26257, 9093}
+    assert "ingress" not in policies["lab-labkeeper-setup"]["spec"]
+    assert all("to" in rule for rule in policies["lab-labkeeper-writer"]["spec"]["egress"][1:])
+    assert all("from" in rule for rule in policies["lab-labkeeper-facade"]["spec"]["ingress"])
+
+
+def _ports(policy: Document) -> set[int]:
+    return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+
+
+def test_schema_and_topics_come_before_the_pods() -> None:
+    for upgrade, phase in ((False, "all"), (True, "pre")):
+        jobs = of_kind(render(values_of("minimal"), upgrade=upgrade), "Job")
+        assert _arguments(jobs["lab-labkeeper-setup-migrate"]) == ["db", "migrate", f"--phase={phase}"]
+        assert _arguments(jobs["lab-labkeeper-setup-topics"]) == ["topics", "create"]
+        assert {job["metadata"]["annotations"]["helm.sh/hook"] for job in jobs.values()} == {
+            "pre-install,pre-upgrade"
+        }
+
+
+def _arguments(job: Document) -> list[str]:
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    arguments: list[str] = container["args"]
+    return arguments
+
+
+def test_what_a_hook_needs_comes_before_it() -> None:
+    documents = render(values_of("minimal"))
+    hooks = [
+        document for document in documents if "helm.sh/hook" in document["metadata"].get("annotations", {})
+    ]
+    weights = {
+        (document["kind"], document["metadata"]["name"]): int(
+            document["metadata"]["annotations"]["helm.sh/hook-weight"]
+        )
+        for document in hooks
+    }
+
+    for job in of_kind(hooks, "Job").values():
+        account = job["spec"]["template"]["spec"]["serviceAccountName"]
+        assert weights["ServiceAccount", account] < weights["Job", job["metadata"]["name"]]
+        assert weights["NetworkPolicy", account] < weights["Job", job["metadata"]["name"]]
+
+
+def test_an_upgrade_is_finished_by_hand_or_by_helm() -> None:
+    by_hand = of_kind(render(values_of("minimal"), upgrade=True), "CronJob")[
+        "lab-labkeeper-finish-migrations"
+    ]
+    by_helm = of_kind(render(values_of("everything"), upgrade=True), "Job")["lab-labkeeper-finish-migrations"]
+
+    assert by_hand["spec"]["suspend"] is True
+    assert by_helm["metadata"]["annotations"]["helm.sh/hook"] == "post-upgrade"
+    assert (
+        _arguments(by_helm) == _arguments(by_hand["spec"]["jobTemplate"]) == ["db", "migrate", "--phase=all"]
+    )
+
+
+def test_partitions_and_certificates_arrive() -> None:
+    documents = render(values_of("kafka-sasl-tls"))
+
+    assert _arguments(of_kind(documents, "Job")["lab-labkeeper-setup-topics"])[2:] == [
+        "--partitions=machine.events=32"
+    ]
+    for pod in pods(documents):
+        [container] = pod["containers"]
+        variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+        folders = {mount["mountPath"] for mount in container["volumeMounts"]}
+        assert Path(str(variables["LABKEEPER_KAFKA_CONFIG"])).parent.as_posix() in folders
+        assert "/etc/labkeeper/database" in folders
+        assert variables["LABKEEPER_KAFKA_SERVERS"] == "kafka-1:9093,kafka-2:9093,kafka-3:9093"
+
+
+def test_the_embedded_broker_has_no_topics_to_make() -> None:
+    documents = render({**values_of("bare"), "topics": {"enabled": True}, "networkPolicy": {"enabled": True}})
+
+    assert not of_kind(documents, "Job")
+    assert _ports(of_kind(documents, "NetworkPolicy")["lab-labkeeper-writer"]) == {53, 26257}
+
+
+def test_writers_follow_the_lag() -> None:
+    scaler = of_kind(render(values_of("bare")), "HorizontalPodAutoscaler")["lab-labkeeper-writer"]
+    keda = of_kind(render(values_of("everything")), "ScaledObject")["lab-labkeeper-writer"]
+
+    [metric] = scaler["spec"]["metrics"]
+    assert metric["external"]["metric"]["name"] == "labkeeper_consumer_lag"
+    assert "labkeeper_consumer_lag" in keda["spec"]["triggers"][0]["metadata"]["query"]
+    for variant in ("bare", "everything"):
+        writer = of_kind(render(values_of(variant)), "Deployment")["lab-labkeeper-writer"]
+        assert "replicas" not in writer["spec"]
+
+
+def test_alerts_and_dashboard_are_those_of_the_other_folders() -> None:
+    documents = render(values_of("everything"))
+    rules = of_kind(documents, "PrometheusRule")["lab-labkeeper"]["spec"]
+    dashboard = of_kind(documents, "ConfigMap")["lab-labkeeper-dashboard"]["data"]["labkeeper.json"]
+
+    assert rules == yaml.safe_load((INFRA / "prometheus" / "labkeeper.rules.yaml").read_text("utf-8"))
+    assert (
+        dashboard.strip() == (INFRA / "grafana" / "dashboards" / "labkeeper.json").read_text("utf-8").strip()
+    )
+
+
+def test_a_process_is_scraped_once() -> None:
+    monitors = of_kind(render(values_of("everything")), "PodMonitor")
+
+    [expression] = monitors["lab-labkeeper"]["spec"]["selector"]["matchExpressions"]
+    assert expression["operator"] == "NotIn"
+    assert set(expression["values"]) == {"setup", "facade"}
+    [endpoint] = monitors["lab-labkeeper-facade"]["spec"]["podMetricsEndpoints"]
+    assert endpoint["authorization"]["credentials"] == {"name": "lab-prometheus-token", "key": "token"}
+
+
+def _without_database(values: Document) -> None:
+    values["database"] = {}
+
+
+def _without_tokens(values: Document) -> None:
+    del values["tokens"]
+
+
+def _without_servers(values: Document) -> None:
+    values["broker"] = {"kind": "kafka"}
+
+
+def _without_project(values: Document) -> None:
+    values["broker"] = {"kind": "pubsub"}
+
+
+def _with_typo(values: Document) -> None:
+    values["writer"] = {"replica": 3}
+
+
+def _with_password(values: Document) -> None:
+    values["database"]["password"] = "hunter2"
+
+
+def _with_bad_pool(values: Document) -> None:
+    values["pools"] = ["Phones"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _without_database,
+        _without_tokens,
+        _without_servers,
+        _without_project,
+        _with_typo,
+        _with_password,
+        _with_bad_pool,
+    ],
+)
+def test_values_that_make_no_lab_are_refused(spoil: Callable[[Document], None]) -> None:
+    values = copy.deepcopy(values_of("minimal"))
+    spoil(values)
+
+    with pytest.raises(helm.HelmError):
+        render(values)

@@ -1,0 +1,151 @@
+"""Docker Compose takes the lab on one host, and its services are shut in."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.servers.errors import ServerUnavailable
+from infra.servers.go_program import go_program
+from pipeline.settings import BrokerKind
+from tests.deployment.places import INFRA, complaint_about
+
+COMPOSE = INFRA / "compose"
+OURS = [
+    "migrate",
+    "topics",
+    "writer",
+    "relay",
+    "watchdog",
+    "fleet-stats",
+    "facade",
+    "prometheus-token",
+    "token",
+]
+RUN_ONCE = {"database", "migrate", "topics", "prometheus-token", "token"}
+WRITES_ITS_ROOT = {"kafka"}
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The project as Docker Compose reads it."""
+    try:
+        loader = go_program("compose-loader", Path(__file__).with_name("compose_loader"))
+    except ServerUnavailable as error:
+        pytest.skip(f"needs Docker Compose's loader: {error}")
+    done = subprocess.run(
+        [loader, COMPOSE / "compose.yaml"], capture_output=True, text=True, timeout=60, check=False, env={}
+    )
+    assert done.returncode == 0, done.stderr
+    loaded: dict[str, Any] = json.loads(done.stdout)
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def services(project: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = project["services"]
+    return found
+
+
+def test_every_service_is_shut_in(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service.get("read_only", False) is (name not in WRITES_ITS_ROOT), name
+        assert {"cpus", "memory", "pids"} <= set(service["deploy"]["resources"]["limits"]), name
+        assert not service.get("privileged"), name
+
+
+def test_images_are_pinned_to_a_version(services: dict[str, dict[str, Any]]) -> None:
+    images = {service["image"] for service in services.values()} - {"labkeeper:local"}
+
+    assert all(re.fullmatch(r"[a-z./-]+:v?\d+\.\d+\.\d+", image) for image in images), images
+
+
+def test_only_the_page_prometheus_and_grafana_can_be_reached_and_from_this_host_only(
+    project: dict[str, Any], services: dict[str, dict[str, Any]]
+) -> None:
+    published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
+
+    assert set(published) == {"facade", "prometheus", "grafana"}
+    assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
+    assert project["networks"]["inside"]["internal"] is True
+    for name, service in services.items():
+        assert ("outside" in (service.get("networks") or {})) is (name in published), name
+
+
+def test_services_wait_for_schema_and_topics_and_come_back(services: dict[str, dict[str, Any]]) -> None:
+    for name in ("writer", "relay", "watchdog", "fleet-stats", "facade"):
+        waits_for = {other: how["condition"] for other, how in services[name]["depends_on"].items()}
+        assert waits_for["migrate"] == waits_for["topics"] == "service_completed_successfully"
+    for name in services.keys() - RUN_ONCE:
+        assert services[name]["restart"] == "unless-stopped", name
+        assert services[name]["healthcheck"]["test"][0] == "CMD", name
+    for name in RUN_ONCE - {"token"}:
+        assert services[name]["restart"].startswith("on-failure"), name
+
+
+def test_our_command_lines_are_understood(services: dict[str, dict[str, Any]]) -> None:
+    commands = {name: services[name]["command"] for name in OURS if services[name].get("command")}
+    shell = commands.pop("prometheus-token")
+
+    assert {name: complaint_about(command) for name, command in commands.items()} == dict.fromkeys(
+        commands, ""
+    )
+    [by_shell] = re.findall(r"labkeeper ([^>]*) >", shell[0])
+    assert complaint_about(by_shell.split()) == ""
+    assert all(services[name]["user"] == "10001:10001" for name in OURS)
+
+
+def test_our_services_agree_on_broker_and_database(services: dict[str, dict[str, Any]]) -> None:
+    told = [services[name]["environment"] for name in OURS if name != "token"]
+
+    assert all(one == told[0] for one in told)
+    assert told[0]["LABKEEPER_BROKER"] == BrokerKind.KAFKA
+    host, _, port = told[0]["LABKEEPER_KAFKA_SERVERS"].partition(":")
+    assert services[host]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://{host}:{port}"
+    assert "@cockroachdb:26257/labkeeper" in told[0]["LABKEEPER_DATABASE_URL"]
+
+
+def test_what_is_mounted_is_there(project: dict[str, Any], services: dict[str, dict[str, Any]]) -> None:
+    mounts = [mount for service in services.values() for mount in service.get("volumes") or ()]
+
+    for mount in mounts:
+        if mount["type"] == "bind":
+            assert Path(mount["source"]).exists()
+            assert mount["read_only"]
+        else:
+            assert mount["source"] in project["volumes"]
+
+
+def test_prometheus_finds_the_services(services: dict[str, dict[str, Any]]) -> None:
+    jobs = yaml.safe_load((INFRA / "prometheus" / "prometheus.yaml").read_text("utf-8"))["scrape_configs"]
+    found = {job["job_name"]: job["dns_sd_configs"][0] for job in jobs if "dns_sd_configs" in job}
+
+    assert set(found) == {"facade", "writer", "relay", "watchdog", "fleet-stats"}
+    for name, target in found.items():
+        assert target["names"] == [name]
+        option = "--port" if name == "facade" else "--metrics-port"
+        command = services[name]["command"]
+        assert command[command.index(option) + 1] == str(target["port"])
+
+
+def test_the_password_is_made_once(tmp_path: Path) -> None:
+    shutil.copy(COMPOSE / "prepare.sh", tmp_path)
+    passwords = set()
+    for _ in range(2):
+        subprocess.run(["sh", tmp_path / "prepare.sh"], check=True, timeout=20, capture_output=True)
+        passwords.add((tmp_path / "secrets" / "grafana-password").read_text("ascii"))
+
+    [password] = passwords
+    assert re.fullmatch(r"[0-9a-f]{48}", password)
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700

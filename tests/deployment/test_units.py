@@ -1,0 +1,96 @@
+"""systemd takes the units, and finds them well shut in."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.deployment.places import INFRA, complaint_about
+
+UNITS = INFRA / "systemd"
+MONITOR = "labkeeper-monitor.service"
+SERVICES = ["writer", "relay", "watchdog", "facade", "fleet-stats"]
+MOST_EXPOSED = {MONITOR: 20, "labkeeper@writer.service": 15}
+"""In tenths, of 100; an ordinary unit has 96. The monitor needs devices."""
+
+
+@pytest.fixture(scope="session")
+def analyze() -> str:
+    found = shutil.which("systemd-analyze")
+    if found is None:
+        pytest.skip("needs systemd-analyze: on Debian it is in the package systemd")
+    return found
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The units as on a host, with a program that is there."""
+    for source, name in ((MONITOR, MONITOR), ("labkeeper@.service", "labkeeper@writer.service")):
+        text = (UNITS / source).read_text("utf-8").replace("/opt/labkeeper/bin/labkeeper", "/bin/true")
+        (tmp_path / name).write_text(text, "utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("unit", MOST_EXPOSED)
+def test_systemd_understands_every_line(analyze: str, installed: Path, unit: str) -> None:
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(installed / unit)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert str(installed) not in done.stderr  # warnings name the file and line
+
+
+@pytest.mark.parametrize(("unit", "most"), MOST_EXPOSED.items())
+def test_a_unit_can_do_little_harm(analyze: str, installed: Path, unit: str, most: int) -> None:
+    command = [
+        analyze,
+        "security",
+        "--offline=true",
+        "--no-pager",
+        f"--threshold={most}",
+        str(installed / unit),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def service_of(unit: str) -> dict[str, str]:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
+    parser.read(UNITS / unit, "utf-8")
+    return dict(parser["Service"])
+
+
+@pytest.mark.parametrize("unit", [MONITOR, "labkeeper@.service"])
+def test_a_unit_comes_back_and_keeps_its_secrets_to_itself(unit: str) -> None:
+    service = service_of(unit)
+
+    assert service["Restart"] == "always"
+    assert service["DynamicUser"] == "yes"
+    assert service["StateDirectory"]
+    assert service["LoadCredential"]
+    assert service["NoNewPrivileges"] == "yes"
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_of_the_template_is_a_command(service: str) -> None:
+    line = service_of("labkeeper@.service")["ExecStart"].replace("%i", service)
+
+    assert complaint_about(line.removesuffix(" $SERVICE_OPTIONS").split()[1:]) == ""
+
+
+def test_the_monitor_s_options_exist(tmp_path: Path) -> None:
+    words = service_of(MONITOR)["ExecStart"].removesuffix(" $MONITOR_OPTIONS").split()[1:]
+
+    assert complaint_about([str(tmp_path) if word.startswith("${") else word for word in words]) == ""
+    assert complaint_about(["monitor", "--no-such-option"]) != ""
