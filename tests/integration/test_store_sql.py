@@ -1,4 +1,4 @@
-"""What only the SQL store promises: how little it writes, how it finds, and that what it remembers is never wrong."""
+"""What only the SQL store promises: how little it writes, and that what it remembers is never wrong."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ import pytest
 from pipeline.errors import Rejected
 from pipeline.processor.operators import toggle_mode
 from pipeline.processor.pools import Pools
-from pipeline.store import queries
-from pipeline.store.listing import listing
 from pipeline.store.migrations import migrate
-from pipeline.store.protocol import Query
 from pipeline.store.sql import SqlStore
 from schemas.description import Description
 
@@ -158,28 +155,6 @@ async def test_another_dimension_does_reach_the_inverted_index(store: SqlStore, 
 
     await store.update_many({"skia-1": [other]}, now=NOW)
     assert pending_in_inverted_index(cursor) > 0
-
-
-async def test_machines_are_found_through_the_indexes(store: SqlStore, cursor: Any) -> None:
-    """By id, by dimension, by power cycle: what the façade asks for does not read the whole table."""
-    await create_fleet(store)
-    cursor.execute("VACUUM ANALYZE descriptions")  # as the server does by itself from time to time
-    by_dimension = listing(Query(dimensions={"device_type": "sargo", "os": "Android"}), limit=20, cursor=None)
-    rare = listing(Query(dimensions={"id": "skia-01234"}), limit=20, cursor=None)
-    plans = {
-        queries.READ_MACHINE: (("skia-00001",), "descriptions_pkey"),
-        queries.POWER_CYCLES: ((), "descriptions_power_cycle"),
-        queries.FREE_MACHINES: (('{"pool": ["Skia"], "task_type": ["sktask"]}',), "descriptions_dimensions"),
-        rare.sql: (rare.parameters, "descriptions_dimensions"),
-        by_dimension.sql: (by_dimension.parameters, "descriptions_"),
-        queries.READ_HISTORY: (("skia-00001", None, None, 10), "machine_history_pkey"),
-    }
-
-    for sql, (parameters, index) in plans.items():
-        cursor.execute("EXPLAIN " + sql, parameters)
-        plan = "\n".join(line for (line,) in cursor.fetchall())
-        assert index in plan, plan
-        assert "Seq Scan" not in plan, plan
 
 
 async def test_what_a_store_remembers_is_checked_against_the_row(store: SqlStore, url: str) -> None:
