@@ -104,6 +104,8 @@ class PubsubDouble:
         """How often each method was called."""
         self.refusals: dict[str, Refused] = {}
         """Methods that fail, and how."""
+        self.latency_s = 0.0
+        """How long messages are on their way to a reader."""
         self.address = ""
         self._numbers = itertools.count(1)
         self._server: Any = None
@@ -329,6 +331,7 @@ class PubsubDouble:
         listening = asyncio.create_task(_listen(requests, subscription, stream))
         try:
             while items := await stream.outbox.get():
+                await asyncio.sleep(self.latency_s)
                 yield pubsub_service.STREAMING_PULL.response(
                     received_messages=[
                         {

@@ -27,12 +27,12 @@ from pipeline.broker.protocol import From, Lag, Outgoing, Received, Subscription
 from pipeline.broker.pubsub_lag import LagMeter
 from pipeline.broker.pubsub_publisher import Publisher
 from pipeline.broker.pubsub_replay import BEGINNING, Walk, delete_subscription, timestamp
-from pipeline.broker.pubsub_service import NotThere, Service, Unsupported
+from pipeline.broker.pubsub_service import Service, Unsupported
 from pipeline.broker.pubsub_subscription import Options, PubsubSubscription
 from pipeline.broker.pubsub_topics import GROUPS, Topics
 from pipeline.broker.pubsub_wire import Names, encode
 from pipeline.clock import Clock, SystemClock
-from pipeline.errors import BrokerUnavailable, Misconfigured, Rejected
+from pipeline.errors import Misconfigured, Rejected
 from pipeline.settings import PubsubSettings
 from schemas.ids import new_ulid
 
@@ -143,10 +143,7 @@ class PubsubBroker:
     async def check(self) -> None:
         """See the protocol."""
         first = next(iter(self._catalogue))
-        try:
-            await self._service.call(pubsub_service.GET_TOPIC, topic=self._topics.path(first.name))
-        except NotThere as error:
-            raise BrokerUnavailable(str(error)) from error
+        await self._service.call(pubsub_service.GET_TOPIC, topic=self._topics.path(first.name))
 
     async def close(self) -> None:
         """See the protocol."""

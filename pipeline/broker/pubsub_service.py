@@ -41,8 +41,8 @@ _OPTIONS: Final = (
 )
 
 
-class NotThere(Misconfigured):
-    """A topic or subscription does not exist."""
+class NotThere(BrokerUnavailable):
+    """A topic or subscription does not exist yet; whoever needs it tries again until somebody has made it."""
 
 
 class AlreadyThere(LabkeeperError):

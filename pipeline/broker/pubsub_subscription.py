@@ -22,10 +22,10 @@ from pipeline.broker import pubsub_service
 from pipeline.broker.protocol import Batch, Received
 from pipeline.broker.pubsub_leases import Leases
 from pipeline.broker.pubsub_replay import delete_subscription
-from pipeline.broker.pubsub_service import Service
+from pipeline.broker.pubsub_service import NotThere, Service
 from pipeline.broker.pubsub_wire import FENCE, Offsets, decode
 from pipeline.broker.waiting import is_set_within
-from pipeline.errors import BrokerUnavailable
+from pipeline.errors import BrokerUnavailable, Misconfigured
 from pipeline.retry import Backoff
 from schemas.ids import new_ulid
 
@@ -179,6 +179,11 @@ class PubsubSubscription:
             try:
                 await self._read_stream(backoff)
             except BrokerUnavailable as error:
+                if self._options.is_private and isinstance(error, NotThere):
+                    raise Misconfigured(
+                        f"the subscription of this reader of {self._options.topic} is gone; after a day without reading it"
+                        " expires. Start again: what was missed is read from the store"
+                    ) from error
                 logs.get_logger().warning("broker_read_failed", topic=self._options.topic, reason=str(error))
             await asyncio.sleep(backoff.next())
 

@@ -247,6 +247,26 @@ class TestLeases:
             with pytest.raises(LeaseLost):
                 await subscription.acknowledge(batch)
 
+    async def test_what_is_on_its_way_to_a_leaving_member_is_not_held_up_either(
+        self, server: PubsubDouble
+    ) -> None:
+        patient = PubsubBroker(
+            PubsubSettings(PROJECT, server.address), ack_deadline=timedelta(seconds=60), groups=GROUPS
+        )
+        await patient.create_topics()
+        server.latency_s = 0.05
+        subscription = server.subscriptions[
+            Names(PROJECT).subscription(f"labkeeper.{MACHINE_EVENTS}", "readers")
+        ]
+        async with patient.subscribe(MACHINE_EVENTS, group="readers"):
+            await patient.publish(events(range(20)))
+            async with asyncio.timeout(PATIENCE_S):
+                while not all(item.stream for lane in subscription.lanes.values() for item in lane):
+                    await asyncio.sleep(0.005)
+        async with patient.subscribe(MACHINE_EVENTS, group="readers") as staying:
+            assert values(messages_of(await take(staying, 20))) == list(range(20))
+        await patient.close()
+
 
 class TestLoss:
     async def test_a_reader_rides_out_the_loss_of_the_server(
@@ -291,6 +311,27 @@ class TestLoss:
         del server.refusals["Seek"]
         async with broker.subscribe(MACHINE_EVENTS, group="new") as subscription:
             assert values(messages_of(await take(subscription, 10))) == list(range(10))
+
+    async def test_a_deleted_group_is_read_on_as_soon_as_it_is_there_again(
+        self, broker: PubsubBroker, server: PubsubDouble
+    ) -> None:
+        async with broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
+            service = broker._service
+            name = Names(PROJECT).subscription(f"labkeeper.{MACHINE_EVENTS}", "readers")
+            await service.call(pubsub_service.DELETE_SUBSCRIPTION, subscription=name)
+            await broker.create_topics()
+            await broker.publish([event("machine-1", 1)])
+            assert values(messages_of(await take(subscription, 1))) == [1]
+
+    async def test_a_private_reader_whose_subscription_is_gone_says_so(
+        self, broker: PubsubBroker, server: PubsubDouble
+    ) -> None:
+        async with broker.subscribe(MACHINE_CHANGES, group=None) as subscription:
+            assert isinstance(subscription, PubsubSubscription)
+            name = subscription._options.subscription
+            await broker._service.call(pubsub_service.DELETE_SUBSCRIPTION, subscription=name)
+            with pytest.raises(Misconfigured, match="is gone"):
+                await take(subscription, 1)
 
 
 class TestLag:
@@ -462,7 +503,7 @@ class TestTopics:
             broker.lag(MACHINE_EVENTS, group="readers"),
         ):
             with pytest.raises(
-                Misconfigured,
+                BrokerUnavailable,
                 match=r"no topic labkeeper\.machine\.events in labkeeper-test .*`labkeeper topics create`",
             ):
                 await attempt
