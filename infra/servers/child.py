@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from infra.servers.errors import ServerFailed
 
 HOST: Final = "127.0.0.1"
 _LOOK_EVERY_S: Final = 0.02
+_STACK_FRAME: Final = re.compile(r"\s+(at \S+\(|\.\.\. \d+ more)")  # Java's
 _PORTS: Final = range(15000, 32000)
 
 
@@ -100,7 +102,7 @@ class Child:
         with self._log.open("rb") as log:
             log.seek(self._spoken_from)
             lines = log.read().decode(errors="replace").splitlines()
-        said = [line.strip()[:300] for line in lines if line.strip()]
+        said = [line.strip()[:300] for line in lines if line.strip() and not _STACK_FRAME.match(line)]
         return " | ".join(said[-5:]) or "(nothing)"
 
 
