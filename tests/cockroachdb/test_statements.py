@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 _VERB: Final = re.compile(
     r"(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|WITH|SET|BEGIN|LOCK|TRUNCATE|GRANT)\b"
 )
+_PAGE: Final = Path(__file__).parents[2] / "docs" / "cockroachdb.md"
 _PLACEHOLDER: Final = re.compile(r"%s|%\(\w+\)s")
 _PUT_TOGETHER: Final = {"listing.py"}
 """Modules whose statements differ from call to call; the tour calls them in every combination."""
@@ -164,6 +165,13 @@ def test_what_the_parser_takes_is_caught_in_its_spelling_too(parse: Parse) -> No
 
     assert [each.name for each, sql in taken if not each.found_in(sql)] == []
     assert len(taken) > 15
+
+
+def test_what_the_operators_page_tells_to_type_parses(parse: Parse) -> None:
+    blocks = re.findall(r"```sql\n(.*?)```", _PAGE.read_text(), re.DOTALL)
+
+    assert len(blocks) == 3
+    assert [answer.error for answer in parse(blocks)] == [""] * 3
 
 
 # --- migrations --------------------------------------------------------------------------------------------------------
