@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -44,8 +45,8 @@ _IN_HAND: Final = 5_000
 """Events that may be processed but not acknowledged."""
 _START_S: Final = 120.0
 _STOP_S: Final = 20.0
-_WRITE_S: Final = 60.0
-"""How long the changelog may take to have a record."""
+_WRITE_S: Final = 5.0
+"""When the changelog takes longer to have a record, the log says so."""
 _LOOK_S: Final = 0.2
 """How often what was processed is acknowledged."""
 _AT_ONCE: Final = 10
@@ -77,9 +78,10 @@ class FaustRunner:
             return
         try:
             await persist(mandate.take_over, "store_unavailable", stop)
-            worker = await persist(self._worker, "broker_unavailable", stop)
-            async with worker.running():
-                await worker.work(mandate, stop)
+            with tempfile.TemporaryDirectory(prefix="labkeeper-faust-", ignore_cleanup_errors=True) as folder:
+                worker = await persist(partial(self._worker, folder), "broker_unavailable", stop)
+                async with worker.running():
+                    await worker.work(mandate, stop)
         except Abandoned as error:
             log.warning("stopped_in_trouble", reason=str(error), note="what was in hand is read again")
         except Overtaken as error:
@@ -90,7 +92,7 @@ class FaustRunner:
             metrics.STATS_TOLD_UNTIL.set(0)
             await mandate.release()
 
-    async def _worker(self) -> Worker:
+    async def _worker(self, folder: str) -> Worker:
         kafka = self._connections.kafka
         link = Link(kafka)
         inspector = Inspector(link)
@@ -101,7 +103,11 @@ class FaustRunner:
         finally:
             await inspector.close()
         app = make_app(
-            f"{topic}.{FAUST_GROUP}", kafka.servers, link.options(), replication=min(map(len, replicas))
+            f"{topic}.{FAUST_GROUP}",
+            kafka.servers,
+            link.options(),
+            replication=min(map(len, replicas)),
+            folder=folder,
         )
         return Worker(app, topic, len(replicas), self._broker, self._clock, self._settings)
 
@@ -152,14 +158,14 @@ class Worker:
         looks = max(1, round(self._settings.look_every.total_seconds() / _LOOK_S))
         number = 0
         while not await wait_for(stop, _LOOK_S):
-            await self._acknowledge()
+            await self._acknowledge(stop)
             number += 1
             if number % looks == 0:
                 await persist(mandate.confirm, "store_unavailable", stop)
                 if self._has_all():
                     self._begin()
                     await self._tell(mandate, stop)
-        await self._acknowledge()
+        await self._acknowledge(stop)
 
     # --- reading -------------------------------------------------------------------------------------------------------
 
@@ -209,18 +215,33 @@ class Worker:
         self._dead_letters.count(read=1, rejected=1)
         log.warning("dead_letter", offset=message.offset, partition=message.partition, reason=reason)
 
-    async def _acknowledge(self) -> None:
-        """Wait until the changelog has what was processed, then acknowledge that. Raises what Faust failed with."""
-        failure = self._failure or self._app.crash_reason
-        if failure is not None:
-            raise failure
+    async def _acknowledge(self, stop: asyncio.Event) -> None:
+        """Wait until the changelog has what was processed, then acknowledge that. Raises what Faust or the agent failed with."""
         events, self._processed = self._processed, []
-        async with asyncio.timeout(_WRITE_S):
-            for promise in self._table.take_unwritten():
-                await promise
+        unwritten = set(self._table.take_unwritten())
+        while unwritten:
+            self._check_alive()
+            written, unwritten = await asyncio.wait(unwritten, timeout=_WRITE_S)
+            for promise in written:
+                if (error := promise.exception()) is not None:
+                    raise BrokerUnavailable(
+                        f"kafka: the changelog did not take a record: {error!r}"
+                    ) from error
+            if unwritten and stop.is_set():
+                raise Abandoned(f"kafka: the changelog has not yet taken {len(unwritten)} records")
+            if unwritten:
+                log.warning("changelog_slow", records=len(unwritten))
+        self._check_alive()
         for event in events:
             event.ack()
         self._room.set()
+
+    def _check_alive(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._app.crash_reason is not None:
+            reason = self._app.crash_reason
+            raise BrokerUnavailable(f"kafka: Faust has given up: {reason!r}") from reason
 
     # --- telling -------------------------------------------------------------------------------------------------------
 

@@ -77,8 +77,13 @@ class RecordTable(Table[bytes, bytes]):
         return Record.from_json(value, window_ms=self._window_ms)
 
 
-def make_app(app_id: str, servers: Iterable[str], options: Mapping[str, Any], *, replication: int) -> Any:
-    """A Faust app that makes no topics but its table's changelog, serves nothing, and commits what we acknowledge."""
+def make_app(
+    app_id: str, servers: Iterable[str], options: Mapping[str, Any], *, replication: int, folder: str
+) -> Any:
+    """A Faust app that makes no topics but its table's changelog, serves nothing, and commits what we acknowledge.
+
+    In `folder` it makes some folders, and leaves them empty.
+    """
     return faust.App(
         app_id,
         broker=";".join(f"kafka://{server}" for server in servers),
@@ -90,6 +95,7 @@ def make_app(app_id: str, servers: Iterable[str], options: Mapping[str, Any], *,
         key_serializer="raw",
         value_serializer="raw",
         store="memory://",
+        datadir=folder,
         topic_replication_factor=replication,
         topic_disable_leader=True,
         web_enabled=False,
