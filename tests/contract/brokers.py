@@ -136,9 +136,10 @@ async def pubsub_case(_: pytest.FixtureRequest) -> AsyncIterator[BrokerCase]:
         assert work is not None
         work.cancel()  # neither reads nor renews its leases
 
-    async with PubsubDouble.running(now, shortest_deadline=int(LEASE.total_seconds())) as server:
+    deadline = timedelta(seconds=3)  # no less: renewals share the loop with everything else here
+    async with PubsubDouble.running(now, shortest_deadline=1) as server:
         settings = PubsubSettings("lab", server.address)
-        broker, other = (PubsubBroker(settings, ack_deadline=LEASE) for _ in range(2))
+        broker, other = (PubsubBroker(settings, ack_deadline=deadline) for _ in range(2))
         await broker.create_topics()
         yield BrokerCase(broker, other, clock, trim, stall)
         await broker.close()
