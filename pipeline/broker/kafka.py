@@ -8,7 +8,7 @@ they have is the operator's to decide, and cannot be taken back.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 
@@ -25,7 +25,7 @@ from pipeline.broker.kafka_subscription import FETCHING, KafkaSubscription, Opti
 from pipeline.broker.kafka_topics import TopicMaker
 from pipeline.broker.protocol import From, Lag, Outgoing, Received, Subscription, TopicReport
 from pipeline.clock import Clock, SystemClock
-from pipeline.errors import Rejected
+from pipeline.errors import BrokerUnavailable, Rejected
 from pipeline.settings import KafkaSettings
 
 _HEARTBEATS_PER_SESSION = 10
@@ -42,27 +42,32 @@ class KafkaBroker:
         *,
         clock: Clock | None = None,
         session: timedelta = timedelta(seconds=10),
+        patience: timedelta = timedelta(seconds=15),
     ) -> None:
-        """`session`: how soon others take over from a member that was killed; the cluster allows 6 s or more, as a rule."""
+        """`session`: how soon others take over from a member that was killed; the cluster allows 6 s or more, as a rule.
+
+        `patience`: how soon `publish` gives up on a cluster that is away.
+        """
         self._catalogue = catalogue or Catalogue()
         self._session = session
         self._link = Link(settings)
         self._clock = BrokerClock(clock or SystemClock())
         self._inspector = Inspector(self._link)
-        self._publisher = Publisher(self._link, self._clock)
+        self._publisher = Publisher(self._link, self._clock, patience_s=patience.total_seconds())
         self._subscriptions: set[KafkaSubscription] = set()
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         """See the protocol."""
         topics = {message.topic: self._catalogue.topic(message.topic) for message in messages}
         records = [record_of(message, compacted=topics[message.topic].compacted) for message in messages]
-        counts = {topic: await self._partition_count(topic) for topic in topics}
-        await self._publisher.publish(
-            [
-                self._addressed(message.topic, counts[message.topic], record)
-                for message, record in zip(messages, records, strict=True)
-            ]
-        )
+        with self._forgetting():
+            counts = {topic: await self._partition_count(topic) for topic in topics}
+            await self._publisher.publish(
+                [
+                    self._addressed(message.topic, counts[message.topic], record)
+                    for message, record in zip(messages, records, strict=True)
+                ]
+            )
 
     def subscribe(
         self,
@@ -143,6 +148,15 @@ class KafkaBroker:
     def _group(self, topic: str, group: str) -> str:
         """The group's name on the cluster: a group of ours has a position in one topic of one lab."""
         return f"{self._catalogue.full_name(topic)}.{group}"
+
+    @contextlib.contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        """What fails may fail because a topic has gone: then the next try shall say so."""
+        try:
+            yield
+        except BrokerUnavailable:
+            self._inspector.forget()
+            raise
 
     @contextlib.asynccontextmanager
     async def _alone(self, options: Options, start: From | datetime) -> AsyncIterator[Subscription]:

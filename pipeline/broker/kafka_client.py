@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from aiokafka import errors
+from aiokafka import AIOKafkaConsumer, errors
 from aiokafka.conn import create_conn
 
 from pipeline import logs
@@ -36,6 +36,15 @@ _REFUSED: Final = (
     errors.AuthenticationMethodNotSupported,
     errors.IllegalSaslStateError,
 )
+_SILENT: Final = (
+    TimeoutError,
+    errors.KafkaConnectionError,
+    errors.KafkaTimeoutError,
+    errors.NodeNotReadyError,
+    errors.NoBrokersAvailable,
+    errors.RequestTimedOutError,
+)
+"""Errors that tell nothing of their cause."""
 _FORBIDDEN: Final = (
     errors.TopicAuthorizationFailedError,
     errors.GroupAuthorizationFailedError,
@@ -83,20 +92,16 @@ class Link:
             return Misconfigured(
                 f"kafka: while {doing}: {who} lacks a permission ({_text(error)}): see docs/brokers.md"
             )
-        if isinstance(error, errors.BrokerResponseError) and not isinstance(
-            error, errors.RequestTimedOutError
-        ):
-            return BrokerUnavailable(f"kafka: while {doing}: {_text(error)}")
-        return await self._diagnosis(doing)
+        if isinstance(error, _SILENT):
+            return await self._diagnosis(doing)
+        return BrokerUnavailable(f"kafka: while {doing}: {_text(error)}")
 
     async def _diagnosis(self, doing: str) -> LabkeeperError:
-        reasons = []
-        for server in self._settings.servers:
-            reason = await self._trouble_with(server)
-            if isinstance(reason, Misconfigured):
-                return reason
-            if reason is not None:
-                reasons.append(str(reason))
+        found = await asyncio.gather(*(self._trouble_with(server) for server in self._settings.servers))
+        for trouble in found:
+            if isinstance(trouble, Misconfigured):
+                return trouble
+        reasons = [str(trouble) for trouble in found if trouble is not None]
         where = "; ".join(reasons) or f"{self.servers} can be reached, but the cluster did not do it in time"
         return BrokerUnavailable(f"kafka: while {doing}: {where}")
 
@@ -116,18 +121,8 @@ class Link:
                 f"kafka: {server} turns {self._settings.username!r} away ({_text(error)}): check user name, password and"
                 " mechanism, then start again"
             )
-        except ssl.SSLCertVerificationError as error:
-            return Misconfigured(
-                f"kafka: the certificate of {server} is not trusted ({error.verify_message}): name its authority's file"
-            )
-        except ssl.SSLError as error:
-            return Misconfigured(
-                f"kafka: no TLS with {server} ({error.reason}): check protocol, port and certificates"
-            )
-        except TimeoutError:
-            return BrokerUnavailable(f"{server} does not answer")
         except (OSError, errors.KafkaError) as error:
-            return BrokerUnavailable(f"{server}: {_text(error)}")
+            return _trouble(server, error)
         connection.close()
         return None
 
@@ -165,6 +160,26 @@ def _tls_context(settings: KafkaSettings) -> ssl.SSLContext:
     return context
 
 
+def _trouble(server: str, error: Exception) -> LabkeeperError:
+    """Why there is no connection to a server that has not turned us away."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = (
+            f"the certificate of {server} is not trusted ({error.verify_message}): name its authority's file"
+        )
+        return Misconfigured(f"kafka: {text}")
+    if isinstance(error, ssl.SSLError):
+        return Misconfigured(
+            f"kafka: no TLS with {server} ({error.reason}): check protocol, port and certificates"
+        )
+    if isinstance(error, TimeoutError):
+        return BrokerUnavailable(f"{server} does not answer")
+    if isinstance(error, ConnectionResetError | errors.KafkaConnectionError):
+        return BrokerUnavailable(
+            f"{server} hangs up: it is starting or stopping, or wants another security.protocol"
+        )
+    return BrokerUnavailable(f"{server}: {_text(error)}")
+
+
 def _text(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text or type(error).__name__
@@ -194,3 +209,9 @@ def route_library_log() -> None:
     if not any(isinstance(handler, _LibraryLog) for handler in library.handlers):
         library.addHandler(_LibraryLog())
         library.propagate = False
+
+
+def has_given_up(consumer: AIOKafkaConsumer) -> bool:
+    """Whether one of the consumer's background tasks has ended for a mistake of its own: it never reads again then."""
+    tasks = (consumer._fetcher._fetch_task, getattr(consumer._coordinator, "_coordination_task", None))  # noqa: SLF001
+    return any(task is not None and task.done() for task in tasks)

@@ -24,6 +24,12 @@ from pipeline.broker.protocol import From, Received
 from pipeline.errors import BrokerUnavailable
 
 _RETRY_S: Final = 0.1
+_TRIES: Final = 3
+_UNREACHABLE: Final = (
+    errors.NodeNotReadyError,
+    errors.KafkaConnectionError,
+    errors.RequestTimedOutError,
+)
 _POLL_MS: Final = 100
 _LOOK_BYTES: Final = 1024 * 1024
 _CLOSE_S: Final = 5.0
@@ -69,6 +75,10 @@ class Inspector:
         consumer = await self._logs()
         count = max(count, len(consumer.partitions_for_topic(topic) or ()))
         return [TopicPartition(topic, number) for number in range(count)]
+
+    def forget(self) -> None:
+        """There is trouble: look again which topics there are before the next use."""
+        self._known.clear()
 
     async def describe(self, topics: Sequence[str]) -> dict[str, int]:
         """Those of the topics (full names) that exist, with the number of their partitions. Creates none."""
@@ -175,24 +185,22 @@ class Inspector:
         for node in nodes:
             try:
                 return await client.send(node, request)
-            except (
-                errors.NodeNotReadyError,
-                errors.KafkaConnectionError,
-                errors.RequestTimedOutError,
-            ) as error:
+            except _UNREACHABLE as error:
                 problem: errors.KafkaError = error
         raise problem
 
     async def _ask_coordinator(self, group: str, request: Any) -> Any:
         """Send a request to the node that looks after the group; a new cluster needs a moment to find one."""
         client = await self._questions()
+        unreachable = 0
         while True:
             try:
                 node = await client.coordinator_lookup(CoordinationType.GROUP, group)
                 response = await client.send(node, request)
                 _raise_retriable(response)
             except errors.KafkaError as error:
-                if not error.retriable:
+                unreachable += isinstance(error, _UNREACHABLE)
+                if not error.retriable or unreachable > _TRIES:
                     raise
                 await client.force_metadata_update()
                 await asyncio.sleep(_RETRY_S)

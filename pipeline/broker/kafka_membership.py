@@ -12,21 +12,22 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from aiokafka.abc import ConsumerRebalanceListener
 
 from pipeline import logs
-from pipeline.broker.kafka_client import ANSWER_S, METADATA_AGE_S, Link
+from pipeline.broker.kafka_client import ANSWER_S, METADATA_AGE_S, Link, has_given_up
 from pipeline.broker.kafka_inspector import Inspector
 from pipeline.broker.kafka_records import received
 from pipeline.broker.protocol import From, Received
 from pipeline.broker.waiting import is_set_within
-from pipeline.errors import BrokerUnavailable, LeaseLost
+from pipeline.errors import BrokerUnavailable, LabkeeperError, LeaseLost
 from pipeline.retry import Backoff
 
 _LONGEST_PAUSE_S: Final = 2.0
+_ONE_MS: Final = 200
 
 
 @dataclass(slots=True, eq=False)
@@ -76,18 +77,69 @@ class Membership:
     async def read(self, limit: int, seconds: float, only: Collection[TopicPartition] = ()) -> list[Chunk]:
         """Up to `limit` messages, those that are there or come within so many seconds."""
         try:
-            fetched = await self._consumer.getmany(*only, timeout_ms=seconds * 1000, max_records=limit)
+            try:
+                fetched = await self._consumer.getmany(*only, timeout_ms=seconds * 1000, max_records=limit)
+            except UnicodeDecodeError:
+                return await self._read_one_by_one(limit)
         except errors.NoOffsetForPartitionError:
             return []  # we say where to begin as soon as we know
         except errors.OffsetOutOfRangeError as error:
             await self._skip_what_is_gone(error)
             return []
         except errors.KafkaError as error:
+            self._check_life()
             raise await self._link.explain(f"reading {self._topic}", error) from error
+        if not fetched:
+            self._check_life()
+        return self._chunks(fetched)
+
+    def _chunks(self, fetched: Mapping[TopicPartition, Sequence[Any]]) -> list[Chunk]:
         return [
             Chunk(self._readings[partition], self._epoch, received(self._topic, partition.partition, records))
             for partition, records in fetched.items()
         ]
+
+    async def _read_one_by_one(self, limit: int) -> list[Chunk]:
+        """Step over what the client library cannot read: a header whose name is no text, from a foreign producer.
+
+        What was fetched together with it is lost to us, so everything that was not handed out is fetched again.
+        """
+        self._rewind()
+        epoch = self._epoch
+        chunks: list[Chunk] = []
+        for partition in tuple(self._readings):
+            while len(chunks) < limit and epoch == self._epoch:
+                try:
+                    fetched = await self._consumer.getmany(partition, timeout_ms=_ONE_MS, max_records=1)
+                except UnicodeDecodeError as error:
+                    await self._step_over(partition, epoch, error)
+                    continue
+                if not fetched:
+                    break
+                chunks += self._chunks(fetched)
+        return chunks
+
+    async def _step_over(self, partition: TopicPartition, epoch: int, error: UnicodeDecodeError) -> None:
+        offset = await self._consumer.position(partition)
+        if epoch == self._epoch:
+            logs.get_logger().error(
+                "broker_message_unreadable",
+                topic=self._topic,
+                partition=partition.partition,
+                offset=offset,
+                reason=str(error),
+            )
+            self._consumer.seek(partition, offset + 1)
+
+    def _rewind(self) -> None:
+        """Fetch again from where the reader is, and forget what was fetched for it."""
+        self._epoch += 1
+        for partition, reading in self._readings.items():
+            self._consumer.seek(partition, reading.handed_out)
+
+    def _check_life(self) -> None:
+        if has_given_up(self._consumer):
+            raise LabkeeperError(f"kafka: the client library has stopped reading {self._topic}: start again")
 
     def hand_out(self, chunks: Sequence[Chunk]) -> list[Received]:
         """The messages that are still ours to read."""
@@ -126,12 +178,10 @@ class Alone(Membership):
 
     def begin(self, positions: Mapping[TopicPartition, int]) -> None:
         """Start reading there; also with more partitions than before, those then from where they were."""
-        self._epoch += 1
         for partition, at in positions.items():
             self._readings.setdefault(partition, Reading.begin(at))
         self._consumer.assign(list(self._readings))
-        for partition, reading in self._readings.items():
-            self._consumer.seek(partition, reading.handed_out)
+        self._rewind()
 
     def idle(self) -> Collection[TopicPartition]:
         """Nobody acknowledges, so no partition is better to read than another."""

@@ -24,8 +24,6 @@ from pipeline.broker.kafka_records import Record
 from pipeline.broker.kafka_topics import LARGEST_BATCH
 from pipeline.errors import BrokerUnavailable, LabkeeperError, Misconfigured, Rejected
 
-PUBLISH_S: Final = 15.0
-"""After this long without a word from the cluster, callers are told."""
 _BATCH_BYTES: Final = 1_000_000
 _PART_BYTES: Final = 8 * 1024 * 1024
 _MOST_WAITING_BYTES: Final = 64 * 1024 * 1024
@@ -97,9 +95,11 @@ class _Line:
 class Publisher:
     """Publishes in the order of the calls. Connects when first used."""
 
-    def __init__(self, link: Link, clock: BrokerClock) -> None:
+    def __init__(self, link: Link, clock: BrokerClock, *, patience_s: float) -> None:
+        """`patience_s`: after so long without a word from the cluster, callers are told."""
         self._link = link
         self._clock = clock
+        self._patience_s = patience_s
         self._line: _Line | None = None
         self._opening = asyncio.Lock()
         self._room = asyncio.Condition()
@@ -126,23 +126,24 @@ class Publisher:
         self._is_closed = True
         async with self._room:
             self._room.notify_all()
+        waiting: set[asyncio.Task[None]] = set()
         if self._under_way:
-            await asyncio.wait(self._under_way, timeout=_CLOSE_S)
+            _, waiting = await asyncio.wait(self._under_way, timeout=_CLOSE_S)
         line, self._line = self._line, None
         if line is not None:
-            await _stop(line.producer)
+            await _stop(line.producer, seconds=0 if waiting else _CLOSE_S)
         for task in self._under_way:
             task.cancel()
         if self._under_way:
             await asyncio.wait(self._under_way)
 
     async def _publish(self, part: Sequence[Addressed], size: int) -> None:
-        deadline = time.monotonic() + PUBLISH_S
+        deadline = time.monotonic() + self._patience_s
         line = await self._open()
         await self._wait_for_overdue(line, {partition for partition, _ in part})
         async with self._room:
             try:
-                async with asyncio.timeout_at(asyncio.get_running_loop().time() + PUBLISH_S):
+                async with asyncio.timeout(self._patience_s):
                     await self._room.wait_for(lambda: self._has_room(size))
             except TimeoutError as error:
                 raise await self._link.explain("publishing", error) from error
@@ -217,7 +218,7 @@ class Publisher:
             lane.overdue.done for lane in lanes if lane.overdue is not None and not lane.overdue.done.done()
         ]
         if overdue:
-            _, waiting = await asyncio.wait(overdue, timeout=PUBLISH_S)
+            _, waiting = await asyncio.wait(overdue, timeout=self._patience_s)
             if waiting:
                 raise await self._link.explain("publishing", TimeoutError())
 
@@ -280,10 +281,10 @@ def _fail(batch: _Batch, error: LabkeeperError) -> None:
         batch.done.exception()  # whoever waited may have gone
 
 
-async def _stop(producer: AIOKafkaProducer) -> None:
-    """Send what can be sent soon, then disconnect; what is left fails."""
+async def _stop(producer: AIOKafkaProducer, *, seconds: float = _CLOSE_S) -> None:
+    """Send what can be sent within so many seconds, then disconnect; what is left fails."""
     stopping = asyncio.create_task(producer.stop())
-    _, waiting = await asyncio.wait([stopping], timeout=_CLOSE_S)
+    _, waiting = await asyncio.wait([stopping], timeout=seconds)
     if waiting:
         logs.get_logger().warning("kafka_messages_given_up", note="they could not be sent before the end")
         await producer.client.close()

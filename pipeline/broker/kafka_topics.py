@@ -153,8 +153,8 @@ class TopicMaker:
         return created
 
     async def _replicas(self, names: Collection[str]) -> dict[str, Sequence[Sequence[int]]]:
-        """The topics' partitions, once every node that is asked knows the new ones."""
-        async with asyncio.timeout(_CREATION_S):
+        """The topics' partitions, once the new ones have got around in the cluster."""
+        async with self._link.asking("waiting for new topics", seconds=_CREATION_S):
             while True:
                 found = await self._inspector.describe_fully(list(names))
                 if len(found) == len(names) and all(found.values()):
@@ -181,16 +181,21 @@ class TopicMaker:
         return set(changes)
 
     async def _settings(self, names: Collection[str]) -> dict[str, dict[str, str]]:
-        async with self._link.asking("reading the settings of topics"):
-            response = await self._inspector.ask(
-                DescribeConfigsRequest([(_TOPIC, name, None) for name in names])
-            )
-        found = {}
-        for code, text, _, name, entries in response.resources:
-            if code:
-                raise _refused(f"read the settings of topic {name}", code, text)
-            found[name] = {entry[0]: entry[1] for entry in entries}
-        return found
+        request = DescribeConfigsRequest([(_TOPIC, name, None) for name in names])
+        async with self._link.asking("reading the settings of topics", seconds=_CREATION_S):
+            while True:
+                response = await self._inspector.ask(request)
+                codes = {name: (code, text) for code, text, _, name, _ in response.resources if code}
+                if not codes:
+                    return {name: _values(entries) for _, _, _, name, entries in response.resources}
+                for name, (code, text) in codes.items():
+                    if not errors.for_code(code).retriable:
+                        raise _refused(f"read the settings of topic {name}", code, text)
+                await asyncio.sleep(_LOOK_AGAIN_S)  # a new topic, at a node that has not heard of it
+
+
+def _values(entries: Sequence[Sequence[Any]]) -> dict[str, str]:
+    return {entry[0]: entry[1] for entry in entries}
 
 
 def _fits(key: str, have: str | None, needed: str) -> bool:
