@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -56,6 +57,13 @@ async def opened(lab: Connections) -> AsyncIterator[Broker]:
         yield broker
 
 
+async def go_on(broker: Broker, story: Story, times: int = 20) -> None:
+    """Some changes, a twentieth of a second apart."""
+    for _ in range(times):
+        await publish(broker, story.some(8))
+        await asyncio.sleep(0.05)
+
+
 async def first_window(broker: Broker, tell: Callable[[], str]) -> datetime:
     """Where the first window begins, once it is told."""
     begin = datetime(1970, 1, 1, tzinfo=UTC)
@@ -77,19 +85,15 @@ async def disturbed(lab: Connections, runner: str, log: Path, *, kills: int) -> 
             process = stack.enter_context(running(lab, runner, log))
             first = await first_window(broker, log.read_text)
             for _ in range(kills):
-                for _ in range(chance.randint(10, 40)):
-                    await publish(broker, story.some(8))
-                    await asyncio.sleep(0.05)
+                await go_on(broker, story, chance.randint(10, 30))
                 process.kill()
                 await publish(broker, story.some(30))
                 process = stack.enter_context(running(lab, runner, log))
-            for _ in range(20):
-                await publish(broker, story.some(8))
-                await asyncio.sleep(0.05)
+            await go_on(broker, story)
             end = SystemClock().now() + WINDOW
             windows = await told_until(broker, end, log.read_text)
             last = max(each.window_end for each in windows.values())
-            assert await asyncio.to_thread(stop, process) == 0, log.read_text()  # noqa: ASYNC240  # small
+            assert await asyncio.to_thread(stop, process) == 0, log.read_text()  # noqa: ASYNC240
         return windows, await expected(broker, first, last)
 
 
@@ -99,6 +103,28 @@ async def test_a_plain_loop_that_is_killed_again_and_again_loses_and_doubles_no_
     windows, should = await disturbed(embedded, "plain", tmp_path / "log", kills=2)
 
     assert windows == should
+
+
+async def test_a_plain_loop_that_sleeps_through_its_expulsion_does_no_harm_when_it_wakes(
+    embedded: Connections, tmp_path: Path
+) -> None:
+    story, log = Story(seed=3), tmp_path / "log"
+    async with opened(embedded) as broker:
+        with running(embedded, "plain", tmp_path / "sleeper.log") as sleeper:
+            first = await first_window(broker, log.read_text)
+            with running(embedded, "plain", log):
+                await go_on(broker, story)
+                sleeper.send_signal(signal.SIGSTOP)
+                await go_on(broker, story)
+                await told_until(broker, SystemClock().now(), log.read_text)
+                sleeper.send_signal(signal.SIGCONT)
+                await go_on(broker, story)
+                windows = await told_until(broker, SystemClock().now() + WINDOW, log.read_text)
+        should = await expected(broker, first, max(each.window_end for each in windows.values()))
+        assert windows == should
+        messages = await every_message(broker)
+        assert all(each == found[0] for found in messages.values() for each in found)
+    assert "overtaken" in (tmp_path / "sleeper.log").read_text()
 
 
 async def test_a_faust_worker_that_is_killed_again_and_again_loses_and_doubles_no_window(
@@ -122,9 +148,7 @@ async def test_both_runners_tell_the_same_of_the_same_changes(
                 running(replace(kafka, database_url=other_database), "plain", log),
             ):
                 first = await first_window_of_both(broker, log.read_text)
-                for _ in range(60):
-                    await publish(broker, story.some(8))
-                    await asyncio.sleep(0.05)
+                await go_on(broker, story, 50)
                 await told_until(broker, SystemClock().now() + WINDOW, log.read_text, times=2)
 
         messages = await every_message(broker)
