@@ -77,6 +77,10 @@ def die(subscription: Subscription) -> None:
     subscription._leases._held.clear()
 
 
+def ack_ids_of(subscription: PubsubSubscription) -> set[str]:
+    return {held.ack_id for held in subscription._leases._held.values()}
+
+
 @pytest.fixture
 async def fake(pubsub_server: TestServer) -> AsyncIterator[PubsubBroker]:
     """On Google's fake server, or its emulator; every test in a lab of its own."""
@@ -222,10 +226,20 @@ class TestLeases:
         await broker.publish(events(range(10)))
         async with broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
             held = await take(subscription, 10, acknowledge=False)
-            for each in server.subscriptions.values():
-                for lane in each.lanes.values():
-                    for item in lane:
-                        item.leased_until = 0.0  # the server forgets, and sends them again
+            assert isinstance(subscription, PubsubSubscription)
+            items = [
+                item
+                for each in server.subscriptions.values()
+                for lane in each.lanes.values()
+                for item in lane
+            ]
+            for item in items:
+                item.leased_until = 0.0  # the server forgets, and sends them again
+            async with asyncio.timeout(PATIENCE_S):
+                while not all(
+                    item.deliveries == 2 and item.ack_id in ack_ids_of(subscription) for item in items
+                ):
+                    await asyncio.sleep(0.005)
             await broker.publish([event("another", 10)])
             more = await take(subscription, 1, acknowledge=False)
             for batch in (*held, *more):
