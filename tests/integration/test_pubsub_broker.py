@@ -251,7 +251,9 @@ class TestLeases:
         self, broker: PubsubBroker, server: PubsubDouble
     ) -> None:
         await broker.publish(events(range(10)))
-        async with broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
+        async with broker.subscribe(
+            MACHINE_EVENTS, group="readers", max_records=10, max_wait=timedelta(seconds=9)
+        ) as subscription:
             (batch,) = await take(subscription, 10, acknowledge=False)
             server.refusals["Acknowledge"] = Refused(grpc.StatusCode.UNAVAILABLE, "try again")
             with pytest.raises(BrokerUnavailable, match="try again"):
