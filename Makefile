@@ -44,6 +44,7 @@ lock:
 	$(COMPILE) --extra build $(BROKERS) pyproject.toml -o requirements/scale.txt
 	$(COMPILE) --extra build -c requirements/scale.txt pyproject.toml -o requirements/run.txt
 	$(COMPILE) --extra build $(BROKERS) --extra test -c requirements/scale.txt pyproject.toml -o requirements/test.txt
+	$(COMPILE) --group pyproject.toml:charts -o requirements/charts.txt
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

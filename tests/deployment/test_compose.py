@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from infra.servers.errors import ServerUnavailable
-from infra.servers.go_program import go_program
 from pipeline.settings import BrokerKind
 from tests.deployment.places import INFRA, complaint_about
+from tests.programs import compose_loader
 
 COMPOSE = INFRA / "compose"
 OURS = [
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.integration
 def project(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The project as Docker Compose reads it."""
     try:
-        loader = go_program("compose-loader", Path(__file__).with_name("compose_loader"))
+        loader = compose_loader()
     except ServerUnavailable as error:
         pytest.skip(f"needs Docker Compose's loader: {error}")
     done = subprocess.run(

@@ -28,6 +28,11 @@ _START_S: Final = 30
 _LOOK_S: Final = 2
 
 
+def program() -> Path:
+    """The server's program, built when it is not there. Raises `ServerUnavailable` when it cannot be."""
+    return go_program(_PROGRAM, _SOURCES)
+
+
 class PubsubServer:
     """A running fake server. Use as a context manager, or call `stop`."""
 
@@ -44,7 +49,7 @@ class PubsubServer:
         Raises `ServerUnavailable` when it cannot be built, `ServerFailed` when it does not start.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        server = cls(go_program(_PROGRAM, _SOURCES), folder / "server.log", port or free_ports(1)[0])
+        server = cls(program(), folder / "server.log", port or free_ports(1)[0])
         server.restart()
         return server
 
