@@ -12,10 +12,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from infra.servers.postgres import PostgresServer
+from pipeline.factory import open_broker
+from pipeline.settings import BrokerKind
 from producers.simulator.load import EventSize, load_ids
-from tests.bench import latency, throughput
-from tests.bench.lab import Load, fill, new_lab, opened_broker, server
+from tests.bench import faust_alone, latency, throughput
+from tests.bench.faust_alone import Mode
+from tests.bench.lab import Ground, Load, fill, ground
 
 THROUGHPUT = {
     EventSize.SMALL: (Load(EventSize.SMALL, machines=1000, count=60_000), 15_000),
@@ -30,31 +32,39 @@ FLEET_EVENTS = 20_000
 @click.option(
     "--quick", is_flag=True, help="A tenth of the load, no fleet of a million: to see that it works."
 )
+@click.option(
+    "--broker",
+    type=click.Choice([BrokerKind.EMBEDDED.value, BrokerKind.KAFKA.value]),
+    default=BrokerKind.EMBEDDED.value,
+    show_default=True,
+    help="What carries the topics. `kafka` starts a broker of its own.",
+)
 @click.option("--only", type=click.Choice(["throughput", "latency", "fleet"]), help="Measure this part only.")
-def main(quick: bool, only: str | None) -> None:
-    """Measure Labkeeper on this machine, on the embedded broker."""
-    table = Table(title=_machine(), title_justify="left")
+def main(quick: bool, broker: str, only: str | None) -> None:
+    """Measure Labkeeper on this machine."""
+    kind = BrokerKind(broker)
+    table = Table(title=_machine(kind), title_justify="left")
     for heading, justify in (("what", "left"), ("measured", "right"), ("promised", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # a literal, but through a tuple
-    with server() as postgres:
+    with ground(kind) as servers:
         if only in (None, "throughput"):
-            asyncio.run(_throughput(table, postgres, quick=quick))
+            asyncio.run(_throughput(table, servers, quick=quick))
         if only in (None, "latency"):
-            asyncio.run(_latency(table, postgres, quick=quick))
+            asyncio.run(_latency(table, servers, quick=quick))
         if only in (None, "fleet"):
-            asyncio.run(_fleet(table, postgres, quick=quick))
+            asyncio.run(_fleet(table, servers, quick=quick))
     Console(width=110).print(table)
 
 
-def _machine() -> str:
+def _machine(kind: BrokerKind) -> str:
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"Labkeeper, embedded broker, {cpus} CPUs, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return f"Labkeeper, {kind.value} broker, {cpus} CPUs, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
 
 
-async def _throughput(table: Table, postgres: PostgresServer, *, quick: bool) -> None:
+async def _throughput(table: Table, servers: Ground, *, quick: bool) -> None:
     for size, (load, promise) in THROUGHPUT.items():
         smaller = replace(load, count=load.count // 10) if quick else load
-        result = await throughput.measure(lambda name: new_lab(postgres, name), smaller)
+        result = await throughput.measure(servers, smaller)
         table.add_section()
         table.add_row(
             f"{size.value}: event → row → change, one writer", f"{result.pipeline:,.0f}/s", f"{promise:,}/s"
@@ -66,11 +76,26 @@ async def _throughput(table: Table, postgres: PostgresServer, *, quick: bool) ->
         table.add_row(
             f"{size.value}: against that", f"{result.pipeline / result.one_by_one:.1f} times", "10 times"
         )
+        table.add_row(
+            f"{size.value}: two writers", f"{await throughput.two_writers(servers, smaller):,.0f}/s", ""
+        )
+        if servers.kafka is not None:
+            await _faust(table, servers, smaller)
 
 
-async def _latency(table: Table, postgres: PostgresServer, *, quick: bool) -> None:
+async def _faust(table: Table, servers: Ground, load: Load) -> None:
+    for mode in Mode:
+        part = replace(load, count=min(load.count, 2000)) if mode is Mode.ONE_BY_ONE else load
+        lab = await servers.new_lab(f"faust_{mode.name.lower()}_{load.size.name.lower()}")
+        async with open_broker(lab) as broker:
+            await fill(broker, part.messages())
+        rate = await faust_alone.rate(lab, mode, part.count)
+        table.add_row(f"{load.size.value}: Faust alone, {mode.value}", f"{rate:,.0f}/s", "")
+
+
+async def _latency(table: Table, servers: Ground, *, quick: bool) -> None:
     load = latency.LatencyLoad(seconds=5) if quick else latency.LatencyLoad()
-    result = await latency.measure(new_lab(postgres, "latency"), load)
+    result = await latency.measure(await servers.new_lab("latency"), load)
     clients = load.machines + load.dashboards
     table.add_section()
     table.add_row(f"event accepted → seen, {clients:,} SSE clients: p50", f"{result.p50_ms:.0f} ms", "50 ms")
@@ -79,15 +104,15 @@ async def _latency(table: Table, postgres: PostgresServer, *, quick: bool) -> No
     table.add_row("events seen of events accepted", f"{result.seen:,} of {result.sent:,}", "all")
 
 
-async def _fleet(table: Table, postgres: PostgresServer, *, quick: bool) -> None:
+async def _fleet(table: Table, servers: Ground, *, quick: bool) -> None:
     table.add_section()
     for machines in FLEETS[:2] if quick else FLEETS:
-        lab = new_lab(postgres, f"fleet_{machines}")
+        lab = await servers.new_lab(f"fleet_{machines}")
         await throughput.create_machines(lab, load_ids(machines))
         stride = max(1, machines // FLEET_EVENTS)
         messages = Load(EventSize.SMALL, machines, 2 * FLEET_EVENTS, stride).messages()
         for _ in ("what the machines are", "that they are still alive"):
-            async with opened_broker(lab) as broker:
+            async with open_broker(lab) as broker:
                 await fill(broker, islice(messages, FLEET_EVENTS))
             rate = await throughput.pipeline(lab, FLEET_EVENTS, "--max-records", "500")
         table.add_row(f"1k: one writer just started, {machines:,} rows", f"{rate:,.0f}/s", "flat")

@@ -1,4 +1,4 @@
-"""A lab to measure: a durable PostgreSQL of its own, the services as processes, and a way to fill it."""
+"""A lab to measure: durable servers of its own, the services as processes, and a way to fill it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import psycopg2
 
+from infra.servers.kafka.server import KafkaServer
 from infra.servers.postgres import PostgresServer
 from pipeline.broker.protocol import Broker, Outgoing
 from pipeline.clock import SystemClock
 from pipeline.factory import open_broker
 from pipeline.processor.pools import Pools
-from pipeline.settings import Connections
+from pipeline.settings import BrokerKind, Connections, KafkaSettings
 from pipeline.store.migrations import migrate
 from producers.simulator.load import EventSize, load_events
 from schemas.topics import MACHINE_EVENTS
@@ -29,55 +30,75 @@ from schemas.topics import MACHINE_EVENTS
 PUBLISH_AT_ONCE = 500
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The servers that labs are made on."""
+
+    postgres: PostgresServer
+    kafka: str | None = None
+    """`host:port` of a Kafka broker; None: the topics are in the database."""
+
+    async def new_lab(self, name: str) -> Connections:
+        """An empty lab in a database and on topics of its own."""
+        with contextlib.closing(psycopg2.connect(self.postgres.dsn)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f'CREATE DATABASE "{name}"')
+        lab = Connections(
+            self.postgres.dsn.replace("/labkeeper?", f"/{name}?"),
+            BrokerKind.KAFKA if self.kafka else BrokerKind.EMBEDDED,
+            topic_prefix=name,
+            pools=Pools([("Lab", "")]),
+            kafka=KafkaSettings((self.kafka,)) if self.kafka else KafkaSettings(),
+        )
+        migrate(lab.database_url)
+        async with open_broker(lab) as broker:
+            await broker.create_topics()
+        return lab
+
+
 @contextlib.contextmanager
-def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server that really writes to disk, and is gone afterwards."""
+def ground(kind: BrokerKind) -> Iterator[Ground]:
+    """Servers that really write to disk, and are gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="labkeeper-bench-"))
     try:
-        with PostgresServer.start(folder) as running:
-            yield running
+        with contextlib.ExitStack() as stack:
+            postgres = stack.enter_context(PostgresServer.start(folder / "postgres"))
+            if kind is BrokerKind.EMBEDDED:
+                yield Ground(postgres)
+            else:
+                kafka = stack.enter_context(KafkaServer.start(folder / "kafka"))
+                yield Ground(postgres, kafka.bootstrap)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def new_lab(postgres: PostgresServer, name: str) -> Connections:
-    """An empty lab in a database of its own."""
-    with contextlib.closing(psycopg2.connect(postgres.dsn)) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f'CREATE DATABASE "{name}"')
-    pools = Pools([("Lab", "")])
-    connections = Connections(postgres.dsn.replace("/labkeeper?", f"/{name}?"), pools=pools)
-    migrate(connections.database_url)
-    return connections
-
-
-def start(module: str, connections: Connections, *arguments: str) -> subprocess.Popen[bytes]:
-    """One of our services as a process of its own, as `labkeeper up` starts it."""
-    environment = {
+def environment(lab: Connections) -> dict[str, str]:
+    """What a process of the lab finds in its environment."""
+    return {
         **os.environ,
-        "LABKEEPER_DATABASE_URL": connections.database_url,
+        "LABKEEPER_DATABASE_URL": lab.database_url,
+        "LABKEEPER_BROKER": lab.broker.value,
+        "LABKEEPER_KAFKA_SERVERS": ",".join(lab.kafka.servers),
+        "LABKEEPER_TOPIC_PREFIX": lab.topic_prefix,
         "LABKEEPER_LOG_LEVEL": "warning",
     }
-    return subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment)
+
+
+def start(module: str, lab: Connections, *arguments: str) -> subprocess.Popen[bytes]:
+    """One of our services as a process of its own, as `labkeeper up` starts it."""
+    return subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment(lab))
 
 
 @contextlib.contextmanager
-def running(module: str, connections: Connections, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(module: str, lab: Connections, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """The same, stopped at the end."""
-    process = start(module, connections, *arguments)
+    process = start(module, lab, *arguments)
     try:
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-
-
-@contextlib.asynccontextmanager
-async def opened_broker(connections: Connections) -> AsyncIterator[Broker]:
-    """The lab's broker."""
-    async with open_broker(connections) as broker:
-        yield broker
 
 
 @dataclass(frozen=True, slots=True)

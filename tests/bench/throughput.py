@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -12,13 +13,13 @@ from itertools import islice
 from consumers.description_writer.decode import decode_all
 from consumers.description_writer.settings import GROUP, WriterSettings
 from pipeline.clock import SystemClock
-from pipeline.factory import open_store
+from pipeline.factory import open_broker, open_store
 from pipeline.settings import Connections
 from pipeline.store.protocol import Store
 from producers.simulator.load import load_ids
 from schemas.description import Description
 from schemas.topics import MACHINE_EVENTS
-from tests.bench.lab import Load, fill, opened_broker, running
+from tests.bench.lab import Ground, Load, fill, running
 
 SETTINGS = WriterSettings()
 
@@ -42,47 +43,62 @@ class Throughput:
         return self.pipeline / min(self.read_and_parse, self.write_rows)
 
 
-async def measure(new_lab: Callable[[str], Connections], load: Load) -> Throughput:
-    """All four, one after the other, on labs of their own."""
+async def measure(ground: Ground, load: Load) -> Throughput:
+    """All of it, one after the other, on labs of their own."""
     name = f"{load.size.name.lower()}_{load.machines}"
-    main = new_lab(f"main_{name}")
-    async with opened_broker(main) as broker:
+    main = await ground.new_lab(f"main_{name}")
+    async with open_broker(main) as broker:
         await fill(broker, load.messages())
     read_and_parse = await _read_and_parse(main, load)
     return Throughput(
         pipeline=await pipeline(main, load.count),
         read_and_parse=read_and_parse,
-        write_rows=await _write_rows(new_lab(f"rows_{name}"), load),
+        write_rows=await _write_rows(await ground.new_lab(f"rows_{name}"), load),
         one_by_one=await _one_by_one(
-            new_lab(f"single_{name}"), Load(load.size, load.machines, min(load.count, 2000))
+            await ground.new_lab(f"single_{name}"), Load(load.size, load.machines, min(load.count, 2000))
         ),
     )
 
 
-async def pipeline(lab: Connections, count: int, *arguments: str) -> float:
-    """Start a writer on a topic with `count` unread events; time it from its first acknowledgement to its last."""
-    async with opened_broker(lab) as broker:
-        with running("consumers.description_writer", lab, *arguments) as writer:
-            first: tuple[float, int] | None = None
-            async with asyncio.timeout(300):
-                while True:
-                    if writer.poll() is not None:
-                        raise RuntimeError(f"the writer ended with {writer.returncode}")
-                    unread = sum(
-                        partition.unread for partition in await broker.lag(MACHINE_EVENTS, group=GROUP)
-                    )
-                    now = time.monotonic()
-                    if first is None and unread < count:
-                        first = (now, unread)
-                    if first is not None and unread == 0:
-                        return first[1] / (now - first[0])
-                    await asyncio.sleep(0.02)
+async def two_writers(ground: Ground, load: Load) -> float:
+    """Events per second of two writer processes on one topic."""
+    lab = await ground.new_lab(f"two_{load.size.name.lower()}_{load.machines}")
+    async with open_broker(lab) as broker:
+        await fill(broker, load.messages())
+    return await pipeline(lab, load.count, writers=2)
+
+
+async def pipeline(lab: Connections, count: int, *arguments: str, writers: int = 1) -> float:
+    """Start writers on a topic with `count` unread events, and time them in the middle of it.
+
+    Neither the first quarter counts, in which they start and share the partitions, nor the last few events, when one of
+    them may have nothing left: in between, as many batches are under way at the beginning as at the end.
+    """
+    begin, end = count * 3 // 4, count // 10
+    async with open_broker(lab) as broker, asyncio.timeout(300):
+        with ExitStack() as stack:
+            processes = [
+                stack.enter_context(running("consumers.description_writer", lab, *arguments))
+                for _ in range(writers)
+            ]
+            began: tuple[float, int] | None = None
+            while True:
+                ended = [code for process in processes if (code := process.poll()) is not None]
+                if ended:
+                    raise RuntimeError(f"a writer ended with {ended[0]}")
+                lags = await broker.lag(MACHINE_EVENTS, group=GROUP)
+                now, unread = time.monotonic(), sum(partition.unread for partition in lags)
+                if began is None and unread <= begin:
+                    began = (now, unread)
+                if began is not None and unread <= end:
+                    return (began[1] - unread) / (now - began[0])
+                await asyncio.sleep(0.02)
 
 
 async def _read_and_parse(lab: Connections, load: Load) -> float:
     """Read what is there in the writer's batches, without a trace, and parse it."""
     async with (
-        opened_broker(lab) as broker,
+        open_broker(lab) as broker,
         broker.subscribe(MACHINE_EVENTS, group=None, max_records=SETTINGS.max_records) as reader,
     ):
         began, done = time.monotonic(), 0
@@ -133,6 +149,6 @@ class _Beat:
 
 async def _one_by_one(lab: Connections, load: Load) -> float:
     """The old server's way: read an event, one transaction, publish its change, acknowledge."""
-    async with opened_broker(lab) as broker:
+    async with open_broker(lab) as broker:
         await fill(broker, load.messages())
     return await pipeline(lab, load.count, "--max-records", "1", "--max-wait-ms", "0")
