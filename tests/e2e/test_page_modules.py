@@ -257,3 +257,42 @@ def test_the_counts_of_the_states_follow(modules: Page) -> None:
         put('a', 2, {Recovering: 'Too hot.'}); frame(); const second = counts();
         fleet.remove('a'); frame(); return [first, second, counts()];"""
     assert fleet(modules, code) == [[2, 0], [1, 1], [1, 0]]
+
+
+def trend(modules: Page, *percents: float | None, **latest: Any) -> Any:
+    """What the page makes of a history with these availabilities."""
+    stats: list[dict[str, Any]] = [
+        {"availability_percent": percent, "flapping": [], "flapping_total": 0} for percent in percents
+    ]
+    if stats:
+        stats[-1] |= latest
+    return run(modules, "fleet-trend", "m.trendOf(a)", {"stats": stats})
+
+
+def test_availability_is_drawn_from_the_oldest_at_the_left(modules: Page) -> None:
+    shown = trend(modules, 100, 90, 95)
+
+    assert (shown["available"], shown["lowest"]) == ("95 %", "90 %")
+    assert shown["points"] == "0.0,1.0 36.0,15.0 72.0,8.0"
+
+
+def test_an_availability_that_is_nearly_full_is_not_called_full(modules: Page) -> None:
+    assert trend(modules, 99.999)["available"] == "99.9 %"
+    assert trend(modules, 100)["available"] == "100 %"
+    assert trend(modules, 100)["points"] == "0,1.0 72,1.0"
+
+
+def test_windows_without_machines_are_left_out_of_the_trend(modules: Page) -> None:
+    assert trend(modules) is None
+    assert trend(modules, None, None) is None
+    assert trend(modules, 100, None, 50)["points"] == "0.0,1.0 72.0,15.0"
+
+
+def test_flapping_machines_are_named(modules: Page) -> None:
+    flapping = [{"id": f"m{number}", "changes": 9} for number in range(12)]
+
+    shown = trend(modules, 100, flapping=flapping, flapping_total=25)
+
+    assert shown["flapping"] == 25
+    assert shown["names"].startswith("m0 (9), m1 (9)")
+    assert shown["names"].endswith("15 more")

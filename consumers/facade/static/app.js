@@ -2,6 +2,7 @@
 import "./column-menu.js";
 import "./connection-status.js";
 import "./filter-box.js";
+import "./fleet-trend.js";
 import "./login-form.js";
 import "./machine-drawer.js";
 import "./machine-table.js";
@@ -30,6 +31,7 @@ const summary = part("summary-bar");
 const menu = part("column-menu");
 const connection = part("connection-status");
 const toasts = part("toast-stack");
+const trend = part("fleet-trend");
 const loginForm = part("login-form");
 
 const clock = new ServerClock();
@@ -85,11 +87,13 @@ async function identify() {
 
 function pause() {
   feed.close();
+  trend.close();
   lost();
 }
 
 function askForToken(why = "") {
   feed.close();
+  trend.close();
   connection.signedOut();
   loginForm.open(why);
 }
@@ -97,7 +101,9 @@ function askForToken(why = "") {
 /** Start listening, unless we have to sign in first. */
 async function begin() {
   await identify();
-  if (loginForm.hidden) feed.open();
+  if (!loginForm.hidden) return;
+  feed.open();
+  trend.open();
 }
 
 function showUser({ user, role }) {
