@@ -254,7 +254,7 @@ def test_every_process_shows_its_metrics_where_the_file_says(up: Up) -> None:
     )
     file = up.data / "metrics-targets.json"
 
-    eventually(lambda: len(json.loads(file.read_text())) == 4, "all are listed")
+    eventually(lambda: len(json.loads(file.read_text())) == 5, "all are listed")
     for target in json.loads(file.read_text()):
         port = int(target["targets"][0].removeprefix("127.0.0.1:"))
         eventually(partial(shows_metrics, port), f"{target['labels']} answers")
