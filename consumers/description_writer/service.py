@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Final, Protocol
 
@@ -19,7 +20,7 @@ from consumers.description_writer.decode import EventChange, decode_all
 from consumers.description_writer.settings import GROUP, WriterSettings
 from pipeline import logs, metrics
 from pipeline.broker.deadletter import DeadLetters
-from pipeline.broker.protocol import Batch, Broker, Received, Subscription
+from pipeline.broker.protocol import Batch, Broker, Lag, Received, Subscription
 from pipeline.broker.reading import until_stopped
 from pipeline.clock import Clock
 from pipeline.errors import LeaseLost, Rejected, Retryable
@@ -153,24 +154,40 @@ class DescriptionWriter:
 
     async def _tell_progress(self, stop: asyncio.Event) -> None:
         """Record how far the group is, for the watchdog, and show it as metrics."""
+        behind = _Behind(0.0, self._clock.now())
         while True:
             try:
-                await self._tell_progress_once()
+                lags = await self._broker.lag(MACHINE_EVENTS, group=GROUP)
+                behind = _Behind(_show(lags), self._clock.now())
+                caught_up_to = {str(lag.partition): lag.oldest_unread_at or lag.measured_at for lag in lags}
+                await self._store.record("writer", caught_up_to, now=self._clock.now())
             except Retryable as error:
                 log.warning("progress_not_recorded", reason=str(error))
+            metrics.CONSUMER_LAG_SECONDS.labels(GROUP, MACHINE_EVENTS).set(behind.seconds(self._clock.now()))
             if await wait_for(stop, self._settings.progress_every.total_seconds()):
                 return
 
-    async def _tell_progress_once(self) -> None:
-        lags = await self._broker.lag(MACHINE_EVENTS, group=GROUP)
-        oldest = 0.0
-        for lag in lags:
-            metrics.CONSUMER_LAG.labels(GROUP, MACHINE_EVENTS, str(lag.partition)).set(lag.unread)
-            if lag.oldest_unread_at is not None:
-                oldest = max(oldest, (lag.measured_at - lag.oldest_unread_at).total_seconds())
-        metrics.CONSUMER_LAG_SECONDS.labels(GROUP, MACHINE_EVENTS).set(oldest)
-        caught_up_to = {str(lag.partition): lag.oldest_unread_at or lag.measured_at for lag in lags}
-        await self._store.record("writer", caught_up_to, now=self._clock.now())
+
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """How old the oldest unread event was when that could last be found out."""
+
+    age_s: float
+    at: datetime
+
+    def seconds(self, now: datetime) -> float:
+        """Its age by now: while the broker is away it may be unread still, so the lag grows and does not stand still."""
+        return self.age_s + max(0.0, (now - self.at).total_seconds())
+
+
+def _show(lags: Sequence[Lag]) -> float:
+    """Show what is unread in each partition; the age of the oldest of it, in seconds."""
+    oldest = 0.0
+    for lag in lags:
+        metrics.CONSUMER_LAG.labels(GROUP, MACHINE_EVENTS, str(lag.partition)).set(lag.unread)
+        if lag.oldest_unread_at is not None:
+            oldest = max(oldest, (lag.measured_at - lag.oldest_unread_at).total_seconds())
+    return oldest
 
 
 def _log_rejected(rejected: Sequence[tuple[Received, str]]) -> None:

@@ -16,13 +16,14 @@ from consumers.description_writer.service import DescriptionWriter
 from consumers.description_writer.settings import GROUP, WriterSettings
 from pipeline.broker.deadletter import RejectLimit
 from pipeline.broker.memory import MemoryBroker
-from pipeline.broker.protocol import Outgoing, Received
+from pipeline.broker.protocol import Lag, Outgoing, Received
 from pipeline.clock import ManualClock
 from pipeline.errors import BrokerUnavailable, Rejected, StoreUnavailable, TooManyRejects
 from pipeline.metrics import (
     BATCH_RECORDS,
     CHANGES_SENT,
     CONSUMER_LAG,
+    CONSUMER_LAG_SECONDS,
     DEAD_LETTERS,
     EVENTS_PROCESSED,
     EVENTS_REPLAYED,
@@ -344,3 +345,31 @@ def unread() -> float:
 def batched() -> float:
     samples = [sample for family in BATCH_RECORDS.collect() for sample in family.samples]
     return sum(sample.value for sample in samples if sample.name == "labkeeper_batch_records_sum")
+
+
+async def test_while_the_broker_is_away_the_lag_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gauge that stands still would look like health."""
+    lab = Lab()
+    asked = asyncio.Event()
+
+    async def away(topic: str, *, group: str) -> Sequence[Lag]:
+        asked.set()
+        raise BrokerUnavailable("away")
+
+    async with lab.writing():
+        await lab.publish(event("m"))
+        await lab.until_read()
+        monkeypatch.setattr(lab.broker, "lag", away)
+        await asyncio.wait_for(asked.wait(), 10)
+        lab.clock.advance(timedelta(minutes=3))
+        async with asyncio.timeout(10):
+            while behind() < 180:
+                await asyncio.sleep(0)
+        monkeypatch.undo()
+        async with asyncio.timeout(10):
+            while behind():
+                await asyncio.sleep(0)
+
+
+def behind() -> float:
+    return sum(sample.value for family in CONSUMER_LAG_SECONDS.collect() for sample in family.samples)
