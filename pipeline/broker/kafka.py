@@ -100,7 +100,10 @@ class KafkaBroker:
         committed = await self._inspector.committed(self._group(topic, group), partitions)
         firsts = await self._inspector.offsets(partitions, From.EARLIEST)
         ends = await self._inspector.offsets(partitions, From.LATEST)
-        positions = {each: min(max(firsts[each], committed.get(each, 0)), ends[each]) for each in partitions}
+        positions = {
+            each: committed[each] if firsts[each] <= committed.get(each, -1) <= ends[each] else firsts[each]
+            for each in partitions
+        }
         behind = {each: at for each, at in positions.items() if at < ends[each]}
         oldest = await self._inspector.look(topic, behind, limit=len(behind), one_each=True) if behind else []
         since = {message.partition: message.published_at for message in oldest}

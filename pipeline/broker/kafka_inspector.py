@@ -6,6 +6,7 @@ Two connections that nobody waits on: one for questions about the cluster, one (
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +20,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 
 from pipeline.broker.kafka_client import ANSWER_S, Link
-from pipeline.broker.kafka_records import received
+from pipeline.broker.kafka_records import EPOCH, received
 from pipeline.broker.protocol import From, Received
 from pipeline.errors import BrokerUnavailable
 
@@ -33,7 +34,6 @@ _UNREACHABLE: Final = (
 _POLL_MS: Final = 100
 _LOOK_BYTES: Final = 1024 * 1024
 _CLOSE_S: Final = 5.0
-_EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
 class Inspector:
@@ -53,11 +53,12 @@ class Inspector:
         self._is_closed = True
         client, consumer = self._client, self._consumer
         self._client = self._consumer = None
-        async with asyncio.timeout(_CLOSE_S):
-            if consumer is not None:
-                await consumer.stop()
-            if client is not None:
-                await client.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                if consumer is not None:
+                    await consumer.stop()
+                if client is not None:
+                    await client.close()
 
     async def check(self) -> None:
         """Return if some node of the cluster answers."""
@@ -108,7 +109,7 @@ class Inspector:
                 return dict(await consumer.beginning_offsets(partitions))
             ends = dict(await consumer.end_offsets(partitions))
             if isinstance(at, datetime):
-                milliseconds = max(0, math.ceil((at - _EPOCH) / timedelta(milliseconds=1)))
+                milliseconds = max(0, math.ceil((at - EPOCH) / timedelta(milliseconds=1)))
                 found = await consumer.offsets_for_times(dict.fromkeys(partitions, milliseconds))
                 ends |= {partition: place.offset for partition, place in found.items() if place is not None}
             return ends

@@ -151,26 +151,26 @@ class Membership:
         return messages
 
     async def _skip_what_is_gone(self, error: errors.OffsetOutOfRangeError) -> None:
-        """Go on with the first message that is left: retention has overtaken the reader, or the log was cut."""
+        """Go on with the first message that is left: retention has overtaken the reader, or the log is another one."""
         epoch = self._epoch
         wanted: Mapping[TopicPartition, int] = error.args[0]
         firsts = await self._inspector.offsets(list(wanted), From.EARLIEST)
-        ends = await self._inspector.offsets(list(wanted), From.LATEST)
         for partition, offset in wanted.items():
             reading = self._readings.get(partition)
             if reading is None or epoch != self._epoch:
                 continue
-            left = firsts[partition] if offset < firsts[partition] else ends[partition]
+            first = firsts[partition]
             logs.get_logger().warning(
                 "broker_messages_gone",
                 topic=self._topic,
                 partition=partition.partition,
-                messages=left - offset,
+                wanted=offset,
+                first=first,
             )
             if reading.is_in_hand:
                 reading.is_lost = True
-            self._readings[partition] = Reading.begin(left)
-            self._consumer.seek(partition, left)
+            self._readings[partition] = Reading.begin(first)
+            self._consumer.seek(partition, first)
 
 
 class Alone(Membership):

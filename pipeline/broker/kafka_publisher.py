@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer, TopicPartition, errors
@@ -20,15 +19,16 @@ from aiokafka.structs import RecordMetadata
 from pipeline import logs
 from pipeline.broker.kafka_client import Link
 from pipeline.broker.kafka_clock import BrokerClock
-from pipeline.broker.kafka_records import Record
+from pipeline.broker.kafka_records import Record, time_of
 from pipeline.broker.kafka_topics import LARGEST_BATCH
 from pipeline.errors import BrokerUnavailable, LabkeeperError, Misconfigured, Rejected
 
 _BATCH_BYTES: Final = 1_000_000
-_PART_BYTES: Final = 8 * 1024 * 1024
+_PART_BYTES: Final = 16 * 1024 * 1024
 _MOST_WAITING_BYTES: Final = 64 * 1024 * 1024
 _CLOSE_S: Final = 5.0
-_COMPRESSION: Final = "lz4"
+_COMPRESSION: Final = "zstd"
+"""Seven times as fast as aiokafka's lz4, which takes the thorough variant, and smaller."""
 _TOO_LARGE: Final = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 
 Addressed = tuple[TopicPartition, Record]
@@ -193,8 +193,7 @@ class Publisher:
             raise
         else:
             if stamp is not None and stamp.timestamp_type == 1:
-                at = datetime.fromtimestamp(stamp.timestamp / 1000, UTC)
-                self._clock.stamped(at, sent=sent)
+                self._clock.stamped(time_of(stamp.timestamp), sent=sent)
             if not batch.done.done():
                 batch.done.set_result(None)
         finally:

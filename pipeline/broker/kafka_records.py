@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -15,13 +15,14 @@ from pipeline.broker.protocol import Outgoing, Received
 from pipeline.broker.record_batch import LazyHeaders
 from pipeline.errors import Rejected
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 OVERHEAD: Final = 64
 """Bytes that a record and its batch cost at most, beside key, headers and value."""
 
 _NO_HEADERS: Final = MappingProxyType[str, str]({})
 _POSITIVE: Final = 0x7FFFFFFF
 _LAST_MILLISECOND: Final = 253_402_300_799_999
-"""Of the year 9999: a topic that its producers stamp may hold any number."""
+"""Of the year 9999."""
 
 
 class Record(NamedTuple):
@@ -75,11 +76,11 @@ def kafka_partition_of(key: bytes, partitions: int) -> int:
 def received(topic: str, partition: int, records: Iterable[Any]) -> list[Received]:
     """Records of one partition as messages of the topic (its name without prefix)."""
     messages = []
-    stamp, published_at = -1, _time_of(0)
+    stamp, published_at = -1, time_of(0)
     for record in records:
         if record.timestamp != stamp:  # all of a batch have the same when the broker stamps them
             stamp = record.timestamp
-            published_at = _time_of(stamp)
+            published_at = time_of(stamp)
         messages.append(
             Received(
                 topic,
@@ -98,8 +99,9 @@ def _key(raw: bytes | None) -> str:
     return raw.decode(errors="replace") if raw else ""
 
 
-def _time_of(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(min(max(milliseconds, 0), _LAST_MILLISECOND) / 1000, UTC)
+def time_of(milliseconds: int) -> datetime:
+    """A stamp as a time. A topic that its producers stamp may hold any number."""
+    return EPOCH + timedelta(milliseconds=min(max(milliseconds, 0), _LAST_MILLISECOND))
 
 
 class _Headers(LazyHeaders):

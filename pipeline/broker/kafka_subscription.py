@@ -22,7 +22,6 @@ FETCHING: Final[Mapping[str, Any]] = {
     "auto_offset_reset": "none",  # where to begin is ours to say, and what has gone is told
     "fetch_max_bytes": 16 * 1024 * 1024,  # a larger message comes alone
     "max_partition_fetch_bytes": 1024 * 1024,
-    "consumer_timeout_ms": 50,
 }
 """How consumers of ours fetch."""
 

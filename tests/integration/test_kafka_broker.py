@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
@@ -25,7 +25,7 @@ from pipeline.broker import kafka_client, kafka_membership
 from pipeline.broker.catalogue import MAX_MESSAGE_BYTES, Catalogue
 from pipeline.broker.kafka import KafkaBroker
 from pipeline.broker.protocol import Batch, Outgoing, Received, Subscription, TopicState
-from pipeline.errors import BrokerUnavailable, LeaseLost
+from pipeline.errors import BrokerUnavailable, LeaseLost, Rejected
 from pipeline.settings import KafkaSettings
 from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS, TOPICS
 from tests.servers.kafka import KAFKA, VERSION
@@ -268,6 +268,40 @@ async def test_topics_get_the_settings_that_they_need(
         found = await settings_in(admin, events_topic)
     assert found["message.timestamp.type"] == "LogAppendTime"
     assert (found["retention.ms"], found["flush.messages"]) == ("-1", "7")
+
+
+async def test_a_topic_that_takes_small_messages_only_refuses_large_ones(
+    broker: KafkaBroker, server: str, kafka_topic_prefix: str
+) -> None:
+    """Somebody else made it: whoever published is told how to mend it, and nobody else is held up."""
+    topic = f"{kafka_topic_prefix}.{MACHINE_EVENTS}"
+    async with administration(server) as admin:
+        await admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": "5000"})]
+        )
+        while (await settings_in(admin, topic))["max.message.bytes"] != "5000":
+            await asyncio.sleep(0.02)
+    with pytest.raises(Rejected, match="labkeeper topics create"):
+        await broker.publish([Outgoing(MACHINE_EVENTS, "m", os.urandom(10_000))])
+    await publish_patiently(broker, range(10))
+    assert {int(message.value) for message in await broker.fetch(MACHINE_EVENTS)} == set(range(10))
+
+
+async def test_a_log_that_is_another_one_is_read_from_its_beginning(
+    broker: KafkaBroker, server: str, kafka_topic_prefix: str
+) -> None:
+    """A topic that was deleted and made again: the group's position lies behind its end."""
+    await broker.publish(events(range(100), keys=1))
+    async with broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
+        await take(subscription, 100)
+    partition = (await broker.fetch(MACHINE_EVENTS, limit=1))[0].partition
+    await broker._inspector.commit(
+        f"{kafka_topic_prefix}.{MACHINE_EVENTS}.readers",
+        {TopicPartition(f"{kafka_topic_prefix}.{MACHINE_EVENTS}", partition): 1000},
+    )
+    assert sum(lag.unread for lag in await broker.lag(MACHINE_EVENTS, group="readers")) == 100
+    async with broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
+        assert len(await take(subscription, 100)) == 100
 
 
 async def test_what_strangers_write_is_read(
