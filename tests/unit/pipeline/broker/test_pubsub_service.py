@@ -6,7 +6,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from consumers.description_writer.settings import GROUP
+from consumers.description_writer.settings import GROUP as WRITERS
+from consumers.fleet_stats.settings import GROUP as STATISTICIANS
 from pipeline.broker.pubsub import PubsubBroker
 from pipeline.broker.pubsub_service import (
     GET_SUBSCRIPTION,
@@ -20,7 +21,7 @@ from pipeline.broker.pubsub_service import (
 from pipeline.broker.pubsub_topics import GROUPS
 from pipeline.errors import BrokerUnavailable, LabkeeperError, Misconfigured, Rejected
 from pipeline.settings import PubsubSettings
-from schemas.topics import MACHINE_EVENTS
+from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS
 
 TOPIC = "projects/lab/topics/labkeeper.machine.events"
 Code = grpc.StatusCode
@@ -91,5 +92,5 @@ async def test_an_address_where_nobody_listens_is_an_unavailable_broker() -> Non
         await service.call(PUBLISH, topic=TOPIC)
 
 
-def test_the_writers_subscription_is_made_with_the_topics() -> None:
-    assert GROUP in GROUPS[MACHINE_EVENTS]
+def test_the_subscriptions_of_the_services_are_made_with_the_topics() -> None:
+    assert GROUPS == {MACHINE_EVENTS: (WRITERS,), MACHINE_CHANGES: (STATISTICIANS,)}
