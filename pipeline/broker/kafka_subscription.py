@@ -12,7 +12,8 @@ from typing import Any, Final, Self
 from aiokafka import AIOKafkaConsumer
 
 from pipeline import logs
-from pipeline.broker.kafka_membership import Alone, Chunk, GroupMembership
+from pipeline.broker.kafka_membership import Alone, GroupMembership
+from pipeline.broker.kafka_reading import Chunk
 from pipeline.broker.protocol import Batch
 from pipeline.errors import BrokerUnavailable
 from pipeline.retry import Backoff

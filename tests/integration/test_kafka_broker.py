@@ -1,4 +1,4 @@
-"""Kafka as the broker, where it can do what others cannot: rearrange groups, go away, be fed by strangers."""
+"""Kafka as the broker, where it can do what others cannot: rearrange groups, change its topics, be fed by strangers."""
 
 from __future__ import annotations
 
@@ -8,50 +8,45 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from datetime import timedelta
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from infra.servers.kafka.server import KafkaServer
 from pipeline.broker import kafka_client, kafka_membership
-from pipeline.broker.catalogue import MAX_MESSAGE_BYTES, Catalogue
+from pipeline.broker.catalogue import MAX_MESSAGE_BYTES
 from pipeline.broker.kafka import KafkaBroker
-from pipeline.broker.protocol import Batch, Outgoing, Received, Subscription, TopicState
+from pipeline.broker.protocol import Batch, Outgoing, TopicState
 from pipeline.errors import BrokerUnavailable, LeaseLost, Rejected
-from pipeline.settings import KafkaSettings
-from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS, TOPICS
-from tests.servers.kafka import KAFKA, VERSION
-from tests.servers.kinds import TestServer, temporary_folder
+from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS
+from tests.integration.kafka_lab import (
+    PATIENCE_S,
+    SESSION_S,
+    add_partitions,
+    administration,
+    broker_of,
+    child,
+    ended,
+    events,
+    follow,
+    go_on,
+    line_of,
+    publish_patiently,
+    settings_in,
+    take,
+    until_read,
+)
+from tests.servers.kinds import TestServer
 
 pytestmark = pytest.mark.integration
-PATIENCE_S = 60.0
-SESSION_S = 1.0
-OTHER_VERSION = "3.9.2"
-
-
-def broker_of(address: str, prefix: str = "labkeeper", **options: Any) -> KafkaBroker:
-    options = {"session": timedelta(seconds=SESSION_S), "patience": timedelta(seconds=2), **options}
-    return KafkaBroker(KafkaSettings((address,)), Catalogue(prefix=prefix), **options)
 
 
 @pytest.fixture
 def server(kafka_server: TestServer) -> str:
     return kafka_server.address
-
-
-@pytest.fixture(scope="module")
-def frail() -> Iterator[KafkaServer]:
-    """A server that tests may kill."""
-    with own_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -68,40 +63,6 @@ async def other(server: str, kafka_topic_prefix: str) -> AsyncIterator[KafkaBrok
     broker = broker_of(server, kafka_topic_prefix)
     yield broker
     await broker.close()
-
-
-def events(numbers: range, *, keys: int = 40) -> list[Outgoing]:
-    return [Outgoing(MACHINE_EVENTS, f"machine-{number % keys}", str(number).encode()) for number in numbers]
-
-
-async def take(subscription: Subscription, count: int) -> list[Received]:
-    messages: list[Received] = []
-    async with asyncio.timeout(PATIENCE_S):
-        async for batch in subscription:
-            messages += batch.messages
-            await subscription.acknowledge(batch)
-            if len(messages) >= count:
-                break
-    return messages
-
-
-async def follow(subscription: Subscription, read: Counter[int]) -> None:
-    async for batch in subscription:
-        read.update(int(message.value) for message in batch.messages)
-        with contextlib.suppress(LeaseLost):
-            await subscription.acknowledge(batch)
-
-
-async def until_read(broker: KafkaBroker, group: str = "readers") -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while sum(lag.unread for lag in await broker.lag(MACHINE_EVENTS, group=group)):
-            await asyncio.sleep(0.02)
-
-
-async def ended(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
 
 
 async def test_rearranging_a_group_again_and_again_repeats_nothing(
@@ -364,67 +325,6 @@ async def test_the_largest_messages_pass_however_little_they_compress(
     assert sorted(message.value for message in messages) == sorted(large)
 
 
-async def test_a_broker_that_is_away_is_waited_for(frail: KafkaServer) -> None:
-    """Publishing is refused within its patience and goes on afterwards; readers notice nothing; all is told in order."""
-    broker = broker_of(frail.bootstrap, "waited-for")
-    try:
-        await broker.create_topics()
-        read: list[Received] = []
-        async with broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
-            reader = asyncio.create_task(patiently(subscription, read))
-            await publish_patiently(broker, range(100))
-            await until_read(broker)
-            frail.kill()
-            refused = await publish_until_refused(broker)
-            with pytest.raises(BrokerUnavailable):
-                await broker.check()
-            frail.restart()
-            async with asyncio.timeout(PATIENCE_S):
-                await publish_patiently(broker, range(100, 200))
-                await publish_patiently(broker, range(200, 300))
-            await until_read(broker)
-            await ended(reader)
-    finally:
-        await broker.close()
-    assert refused < 10
-    assert_in_order(read)
-    assert {int(message.value) for message in read} == set(range(300))
-
-
-async def test_a_broker_that_is_away_does_not_hold_up_the_end(frail: KafkaServer) -> None:
-    """Closing gives up on what cannot be sent, within bounds; who waited for it is told."""
-    if not frail.running:
-        frail.restart()
-    broker = broker_of(frail.bootstrap, "the-end", patience=timedelta(seconds=PATIENCE_S))
-    await broker.create_topics()
-    async with broker.subscribe(MACHINE_EVENTS, group="readers"):
-        await broker.publish(events(range(10)))
-        frail.kill()
-        publishing = asyncio.create_task(broker.publish(events(range(10, 20))))
-        await asyncio.sleep(0)
-        began = time.monotonic()
-        await broker.close()
-    assert time.monotonic() - began < 30
-    with pytest.raises(BrokerUnavailable):
-        await publishing
-
-
-async def test_the_older_kafka_will_do() -> None:
-    """Version 3.9 as well as 4: topics, publishing, groups, lag, positions."""
-    with own_server(OTHER_VERSION) as server:
-        broker = broker_of(server.bootstrap)
-        try:
-            assert len(await broker.create_topics()) == len(TOPICS)
-            await broker.publish(events(range(100)))
-            async with broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
-                assert len(await take(subscription, 100)) == 100
-            await until_read(broker)
-            reports = await broker.create_topics()
-            assert {report.state for report in reports} == {TopicState.UNCHANGED}
-        finally:
-            await broker.close()
-
-
 class Closing:
     """A broker for `contextlib.aclosing`."""
 
@@ -433,93 +333,3 @@ class Closing:
 
     async def aclose(self) -> None:
         await self.broker.close()
-
-
-@contextlib.contextmanager
-def own_server(version: str = VERSION) -> Iterator[KafkaServer]:
-    with KAFKA.needed(), temporary_folder() as folder, KafkaServer.start(folder, version=version) as server:
-        yield server
-
-
-@contextlib.asynccontextmanager
-async def administration(server: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=server)
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()
-
-
-async def settings_in(admin: AIOKafkaAdminClient, topic: str) -> dict[str, str]:
-    (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-    (resource,) = response.resources
-    return {entry[0]: entry[1] for entry in resource[4]}
-
-
-async def add_partitions(server: str, topic: str, count: int) -> None:
-    async with administration(server) as admin:
-        await admin.create_partitions({topic: NewPartitions(count)})
-
-
-async def publish_until_refused(broker: KafkaBroker) -> float:
-    """Seconds that it took."""
-    began = time.monotonic()
-    with pytest.raises(BrokerUnavailable):
-        await broker.publish(events(range(100, 200), keys=100))
-    return time.monotonic() - began
-
-
-async def publish_patiently(broker: KafkaBroker, numbers: range) -> None:
-    while True:
-        try:
-            await broker.publish(events(numbers, keys=100))
-        except BrokerUnavailable:
-            await asyncio.sleep(0.1)
-        else:
-            return
-
-
-async def patiently(subscription: Subscription, read: list[Received]) -> None:
-    async for batch in subscription:
-        read += batch.messages
-        while True:
-            try:
-                await subscription.acknowledge(batch)
-            except BrokerUnavailable:
-                await asyncio.sleep(0.1)
-            else:
-                break
-
-
-def assert_in_order(messages: Sequence[Received]) -> None:
-    """Each key's messages in their order; the same one may come again before the next."""
-    latest: dict[str, int] = {}
-    for message in messages:
-        assert int(message.value) >= latest.get(message.key, -1)
-        latest[message.key] = int(message.value)
-
-
-@contextlib.contextmanager
-def child(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.kafka_reader", *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-async def line_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return (await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), PATIENCE_S)).strip()
-
-
-async def go_on(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("\n")
-    process.stdin.flush()
