@@ -131,6 +131,7 @@ class Worker:
         self._topic = topic
         self._partitions = frozenset(range(partitions))
         self._broker = broker
+        self._clock = clock
         self._settings = settings
         self._rules = settings.rules
         self._dead_letters = DeadLetters(broker, clock, settings.reject_limit)
@@ -164,10 +165,11 @@ class Worker:
             await self._acknowledge(stop)
             number += 1
             if number % looks == 0:
-                await persist(mandate.confirm, "store_unavailable", stop)
+                await persist(mandate.renew, "store_unavailable", stop)
                 if self._has_all():
                     self._begin()
-                    await self._tell(mandate, stop)
+                    if self._settings.may_be_due(self._floor, self._clock.now()):
+                        await self._tell(mandate, stop)
         await self._acknowledge(stop)
 
     # --- reading -------------------------------------------------------------------------------------------------------

@@ -69,10 +69,15 @@ class Mandate:
             raise Overtaken
         self._revision = checkpoint.revision
 
+    async def renew(self) -> None:
+        """Keep the others waiting. Raises `Overtaken` when they have waited long enough."""
+        if not await self._acquire():
+            raise Overtaken
+
     async def confirm(self) -> None:
-        """Renew the lease. Raises `Overtaken` when anybody else has been at it since we took over."""
+        """Return if nobody else has been at it since we took over. Raises `Overtaken`."""
         saved = await self._store.checkpoint(self._name)
-        if saved is None or saved.revision != self._revision or not await self._acquire():
+        if saved is None or saved.revision != self._revision:
             raise Overtaken
 
     async def release(self) -> None:

@@ -107,6 +107,7 @@ class _Session:
         self._reader = reader
         self._ledger = ledger
         self._mandate = mandate
+        self._clock = clock
         self._settings = settings
         self._stop = stop
         self._dead_letters = DeadLetters(broker, clock, settings.reject_limit)
@@ -114,6 +115,7 @@ class _Session:
         """Batches that the ledger holds and the broker still has for us."""
         self._room = asyncio.Event()
         self._full = asyncio.Event()
+        self._saved_floor: int | None = None
         self._save_took_s = 0.0
 
     async def run(self) -> None:
@@ -154,10 +156,13 @@ class _Session:
     async def _look_again_and_again(self) -> None:
         while True:
             stopping = self._stop.is_set()
-            await self._save()
+            if self._has_news():
+                await self._save()
             if stopping:
                 return
-            await self._tell_windows()
+            await persist(self._mandate.renew, "store_unavailable", self._stop)
+            if self._settings.may_be_due(self._ledger.floor, self._clock.now()):
+                await self._tell_windows()
             pause = max(self._settings.look_every.total_seconds(), _COST * self._save_took_s)
             await self._pause(pause)
 
@@ -174,14 +179,18 @@ class _Session:
                     await each
         self._full.clear()
 
+    def _has_news(self) -> bool:
+        return bool(self._counted) or self._saved_floor != self._ledger.floor
+
     async def _save(self) -> None:
         """Save the ledger, then acknowledge what it holds."""
         batches = self._counted
         self._counted = []
         began = time.monotonic()
-        content = self._ledger.to_json()
+        content, floor = self._ledger.to_json(), self._ledger.floor
         packed = await asyncio.to_thread(zlib.compress, content, 1)
         await persist(partial(self._mandate.save, packed), "store_unavailable", self._stop)
+        self._saved_floor = floor
         self._save_took_s = time.monotonic() - began
         for batch in batches:
             await persist(partial(self._acknowledge, batch), "broker_unavailable", self._stop)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 from pipeline.broker.deadletter import RejectLimit
+from pipeline.statistics.observation import milliseconds
 from pipeline.statistics.tally import Rules
 
 GROUP: Final = "fleet-stats"
@@ -44,3 +45,7 @@ class FleetStatsSettings:
     max_wait: timedelta = timedelta(milliseconds=500)
     """How long a batch that is not full waits for more; nobody waits for it."""
     reject_limit: RejectLimit = RejectLimit()
+
+    def may_be_due(self, floor: int, now: datetime) -> bool:
+        """Whether the window that begins at the floor may be over by now: only then is it worth asking how far we are."""
+        return floor + self.rules.window_ms <= milliseconds(now - self.grace)

@@ -13,6 +13,8 @@ import pytest
 from schemas.changes import ChangeKind, MachineChange
 from schemas.documents import documents
 from schemas.event import Event
+from schemas.health import Health
+from tests.unit.pipeline.statistics.lives import fleet_window, seen
 from tests.unit.schemas.test_description import FULL
 from tests.unit.schemas.test_event import GO_EVENT
 
@@ -21,6 +23,9 @@ CONTRACTS = Path(__file__).parents[2] / "docs" / "contracts"
 CHANGE = MachineChange(
     id="rack4-07", version=12, kinds=[ChangeKind.MODE], who="me@example.org", description=FULL
 )
+
+
+(STATS, *_) = fleet_window(seen("rack4-07", 1, 0, Health.DOWN), seen("rack4-07", 2, 30, Health.AVAILABLE))
 
 
 def committed(name: str) -> Any:
@@ -41,6 +46,7 @@ def test_the_committed_documents_are_those_of_the_models() -> None:
         ("event.schema.json", '{"type": "raw_state", "unknown": 1}'),
         ("description.schema.json", FULL.model_dump_json()),
         ("machine-change.schema.json", CHANGE.model_dump_json()),
+        ("fleet-stats.schema.json", STATS.model_dump_json()),
     ],
 )
 def test_what_we_write_satisfies_the_schema(schema: str, message: str) -> None:

@@ -45,6 +45,12 @@ def fleet(ledger: Ledger, window: int = 0) -> FleetStats:
     return told(ledger, window + 1)[window][WHOLE_FLEET]
 
 
+def fleet_window(*changes: Observation) -> list[FleetStats]:
+    """What is told of the window in which these changes came: the whole fleet first."""
+    ((_, stats),) = read(*changes).due(T0 + MINUTE)
+    return stats
+
+
 @st.composite
 def lives(draw: st.DrawFn) -> list[list[Observation]]:
     """For each machine its changes, in order."""
