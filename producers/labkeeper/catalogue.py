@@ -70,5 +70,10 @@ MACHINE_COMMANDS: Final = (
 )
 
 FLEET_COMMANDS: Final = (
-    Entry("stats", "producers.labkeeper.fleet_stats", "Show availability and recoveries, now or over time.", "Look"),
+    Entry(
+        "stats",
+        "producers.labkeeper.fleet_stats",
+        "Show availability and recoveries, now or over time.",
+        "Look",
+    ),
 )

@@ -93,7 +93,13 @@ def helpers(settings: LabSettings, database_url: str, state: Path) -> tuple[Role
     return tuple(found)
 
 
-STOP_ORDER: Final = (("monitor", "simulator"), ("facade",), ("writer",), ("relay",), ("watchdog", "fleet-stats"))
+STOP_ORDER: Final = (
+    ("monitor", "simulator"),
+    ("facade",),
+    ("writer",),
+    ("relay",),
+    ("watchdog", "fleet-stats"),
+)
 """From those who bring something in to those who take it away, so that nothing is left half done."""
 
 
