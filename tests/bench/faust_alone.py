@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -80,7 +81,7 @@ class _Tally:
             self.result.set_result(self._done / (time.monotonic() - self._began))
 
 
-async def _measure(lab: Connections, mode: Mode, count: int) -> float:
+async def _measure(lab: Connections, mode: Mode, count: int, folder: str) -> float:
     app = faust.App(
         f"{lab.topic_prefix}-faust-{mode.value}",
         broker=f"kafka://{lab.kafka.servers[0]}",
@@ -91,6 +92,7 @@ async def _measure(lab: Connections, mode: Mode, count: int) -> float:
         topic_allow_declare=False,
         topic_disable_leader=True,
         stream_wait_empty=False,
+        datadir=folder,
     )
     events = app.topic(f"{lab.topic_prefix}.{MACHINE_EVENTS}")
     tally = _Tally(count)
@@ -153,7 +155,8 @@ def main() -> None:
         Pools([("Lab", "")]),
         KafkaSettings((os.environ["LABKEEPER_KAFKA_SERVERS"],)),
     )
-    print(asyncio.run(_measure(lab, mode, count)))  # noqa: T201  # the parent reads it
+    with tempfile.TemporaryDirectory(prefix="labkeeper-faust-") as folder:
+        print(asyncio.run(_measure(lab, mode, count, folder)))  # noqa: T201  # the parent reads it
 
 
 if __name__ == "__main__":
