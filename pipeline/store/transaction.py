@@ -10,7 +10,6 @@ still be waiting in the server, it meets the next attempt in that row, and one o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from psycopg2.extensions import ISOLATION_LEVEL_SERIALIZABLE, STATUS_READY, pars
 from pipeline.errors import Misconfigured, Rejected, StoreUnavailable
 from pipeline.retry import Backoff
 from pipeline.store.faults import explained, leaves_doubt, reason_to_retry, spoils_connection, translated
+from pipeline.store.silence import SilenceWatch, Watch
 from schemas.ids import new_ulid
 
 T = TypeVar("T")
@@ -68,13 +68,16 @@ class RetryPolicy:
     """Counted from the first attempt. Covers the fail-over of a database node; a caller that can wait tries again."""
     statement_timeout: timedelta = timedelta(seconds=30)
     """Longer statements are broken off by the server, and tried again."""
+    silence: timedelta = timedelta(seconds=5)
+    """How much longer than that we wait for an answer before we take the connection for lost, and try again."""
 
 
 class Session:
     """What a transaction's callback may do with the database."""
 
-    def __init__(self, cursor: Any) -> None:
+    def __init__(self, cursor: Any, watch: Watch) -> None:
         self._cursor = cursor
+        self._watch = watch
         self.has_written = False
 
     def fetch(self, sql: LiteralString, parameters: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
@@ -95,7 +98,8 @@ class Session:
 
     def _run(self, sql: LiteralString, parameters: Sequence[object] | None) -> None:
         try:
-            self._cursor.execute(sql, parameters)
+            with self._watch:
+                self._cursor.execute(sql, parameters)
         except ValueError as error:  # psycopg2 on NUL characters and lone surrogates
             raise Rejected(f"the database does not take it: {error}") from error
 
@@ -139,6 +143,7 @@ class Database:
         self._connect = connect
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="store")
         self._own = threading.local()
+        self._silence = SilenceWatch((policy.statement_timeout + policy.silence).total_seconds())
         self._open: set[Any] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -180,10 +185,9 @@ class Database:
         """Like `close`, for those who have no event loop."""
         self._closing.set()
         self._threads.shutdown(wait=True)
-        with self._lock:
-            for connection in self._open:
-                connection.close()
-            self._open.clear()
+        self._silence.stop()
+        for connection in list(self._open):
+            self._drop(connection)
 
     def _insist(self, attempt: Callable[[], T]) -> T:
         give_up_at = time.monotonic() + self._policy.give_up_after.total_seconds()
@@ -202,10 +206,10 @@ class Database:
 
     def _attempt(self, work: Work[T], in_doubt: dict[str, T]) -> T:
         connection = self._connected()
-        connection.autocommit = False
         try:
+            self._set_autocommit(connection, False)
             with connection.cursor() as cursor:
-                session = Session(cursor)
+                session = Session(cursor, self._own.watch)
                 if in_doubt and (signature := self._signature(session)) in in_doubt:
                     return in_doubt[signature]
                 result = work(session)
@@ -215,7 +219,7 @@ class Database:
             self._commit(connection, attempt, result, in_doubt)
         except psycopg2.Error as error:
             if spoils_connection(error):
-                connection.close()
+                self._drop(connection)
             raise
         else:
             return result
@@ -228,7 +232,8 @@ class Database:
 
     def _commit(self, connection: Any, attempt: str, result: T, in_doubt: dict[str, T]) -> None:
         try:
-            connection.commit()
+            with self._own.watch:
+                connection.commit()
         except psycopg2.Error as error:
             if leaves_doubt(error) and self._signs:
                 in_doubt[attempt] = result
@@ -236,47 +241,63 @@ class Database:
 
     def _statement(self, work: Work[T]) -> T:
         connection = self._connected()
-        connection.autocommit = True
         try:
+            self._set_autocommit(connection, True)
             with connection.cursor() as cursor:
-                return work(Session(cursor))
+                return work(Session(cursor, self._own.watch))
         except psycopg2.Error as error:
             if spoils_connection(error):
-                connection.close()
+                self._drop(connection)
             raise
 
     def _leave(self, connection: Any) -> None:
-        """Undo what was not committed. Whatever is wrong with the connection shows at once when it is used again."""
-        if not connection.closed and connection.status != STATUS_READY:
-            with contextlib.suppress(psycopg2.Error):
+        """Undo what was not committed; closing the connection undoes it too."""
+        if connection.closed or connection.status == STATUS_READY:
+            return
+        try:
+            with self._own.watch:
                 connection.rollback()
+        except psycopg2.Error:
+            self._drop(connection)
+
+    def _set_autocommit(self, connection: Any, autocommit: bool) -> None:
+        with self._own.watch:  # psycopg2 tells the server of some changes
+            connection.autocommit = autocommit
 
     def _connected(self) -> Any:
         connection = getattr(self._own, "connection", None)
         if connection is not None and not connection.closed:
             return connection
-        with self._lock:
-            self._open.discard(connection)
+        if connection is not None:
+            self._drop(connection)
         self._own.connection = connection = self._new_connection()
         self._own.worker = getattr(self._own, "worker", None) or new_ulid()
         return connection
 
     def _new_connection(self) -> Any:
         connection = self._connect(**self._options)
+        self._own.watch = self._silence.begin(connection)
+        with self._lock:
+            self._open.add(connection)
         milliseconds = str(int(self._policy.statement_timeout.total_seconds() * 1000))
         try:
             connection.set_session(isolation_level=ISOLATION_LEVEL_SERIALIZABLE)
             connection.autocommit = True
-            with connection.cursor() as cursor:
+            with connection.cursor() as cursor, self._own.watch:
                 cursor.execute(_PREPARE_SESSION, {"milliseconds": milliseconds})
         except psycopg2.Error:
-            connection.close()
+            self._drop(connection)
             raise
         psycopg2.extras.register_default_jsonb(conn_or_curs=connection, loads=orjson.loads)
-        with self._lock:
-            self._open.add(connection)
         self._on_connect()
         return connection
+
+    def _drop(self, connection: Any) -> None:
+        """Let go of a connection; harmless when repeated."""
+        with self._lock:
+            self._open.discard(connection)
+        self._silence.end(connection)
+        connection.close()
 
 
 def _connection_options(dsn: str) -> dict[str, str]:

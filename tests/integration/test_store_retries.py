@@ -25,7 +25,8 @@ from pipeline.store.sql import SqlStore
 from pipeline.store.transaction import RetryPolicy
 from schemas.changes import ChangeKind
 from schemas.description import Description
-from tests.integration.dropping_proxy import DroppingProxy
+from tests.integration.cockroach_proxy.faults import CommitsLost, Fault
+from tests.integration.cockroach_proxy.proxy import CockroachProxy
 
 pytestmark = pytest.mark.integration
 
@@ -245,13 +246,13 @@ async def test_killed_backends_lose_nothing_and_repeat_nothing(url: str) -> None
 
 
 async def test_a_lost_answer_to_commit_is_not_a_second_toggle(url: str) -> None:
-    """The connection is cut right after COMMIT went out, again and again: the toggle happens once."""
+    """The connection is lost while COMMIT is under way, again and again: the toggle happens once."""
     retries: Counter[str] = Counter()
-    with DroppingProxy.in_front_of(url) as proxy:
+    with CockroachProxy.in_front_of(url) as proxy:
         async with opened(proxy.dsn, retries) as store:
             await store.update("m1", count, now=NOW, create=True)
             for number in range(1, 11):
-                proxy.cuts_left = 1
+                proxy.plan = CommitsLost(Fault.RESET_LATE if number % 2 else Fault.RESET_AFTER)
                 updated = await store.update("m1", toggle("m1"), now=NOW)
                 assert updated.after.power_cycle is (number % 2 == 1)
                 assert updated.after.row_version == 1 + number
@@ -259,7 +260,7 @@ async def test_a_lost_answer_to_commit_is_not_a_second_toggle(url: str) -> None:
             lines = [each for each in await store.history("m1") if each.kind is ChangeKind.POWER]
             messages = await store.take(limit=100)
 
-    assert proxy.cuts_made == 10
+    assert proxy.injected == {Fault.RESET_LATE: 5, Fault.RESET_AFTER: 5}
     assert retries.total() >= 10
     assert len(lines) == 10
     assert [row.version for row in messages] == list(range(1, 12))
@@ -267,20 +268,21 @@ async def test_a_lost_answer_to_commit_is_not_a_second_toggle(url: str) -> None:
 
 async def test_a_lost_answer_is_no_second_heartbeat_and_no_second_deletion(url: str) -> None:
     """What leaves no line in the history is applied once as well, and a deletion knows that it was the one."""
-    with DroppingProxy.in_front_of(url) as proxy:
+    with CockroachProxy.in_front_of(url) as proxy:
         async with opened(proxy.dsn, Counter()) as store:
-            proxy.cuts_left = 2
+            proxy.plan = CommitsLost(Fault.RESET_LATE, 2)
             (created,) = await store.update_many({"m1": [count]}, now=NOW)
-            proxy.cuts_left = 3
+            proxy.plan = CommitsLost(Fault.RESET_BEFORE, 3)
             (updated,) = await store.update_many({"m1": [count]}, now=NOW)
             assert (created.after.battery, updated.after.battery) == (1, 2)
             assert await store.get("m1") == updated.after
-            proxy.cuts_left = 1
+            proxy.plan = CommitsLost(Fault.RESET_LATE)
             assert await store.delete("m1", now=NOW, who="jo")
             (row,) = await store.take(limit=10)
 
     assert row.version == 3
-    assert proxy.cuts_made >= 3
+    assert proxy.injected[Fault.RESET_BEFORE] == 3
+    assert proxy.injected[Fault.RESET_LATE] >= 2
 
 
 # --- out of reach ------------------------------------------------------------------------------------------------------
