@@ -44,6 +44,12 @@ def registry_of(process: str) -> CollectorRegistry:
     return registry
 
 
+# --- every process -----------------------------------------------------------------------------------------------------
+LOOP_SILENCE: Final = Gauge(
+    "labkeeper_event_loop_silence_seconds",
+    "Since the event loop last turned: up to 1 when all is well, more and more while the process hangs.",
+)
+
 # --- description writer ------------------------------------------------------------------------------------------------
 EVENTS_PROCESSED: Final = Counter(
     "machineserver_processor_events_processed", "Events read, of any kind.", registry=WRITER
@@ -167,6 +173,9 @@ STATS_TOLD_UNTIL: Final = Gauge(
     "labkeeper_fleet_stats_told_until_seconds",
     "End of the latest window told, in seconds since 1970; 0 while another process tells.",
     registry=STATISTICS,
+)
+STATS_WINDOW: Final = Gauge(
+    "labkeeper_fleet_stats_window_seconds", "Length of a window, as configured.", registry=STATISTICS
 )
 STATS_MACHINES: Final = Gauge(
     "labkeeper_fleet_stats_machines", "Machines that are remembered, deleted ones too.", registry=STATISTICS

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from prometheus_client import start_http_server
+from prometheus_client import make_wsgi_app, start_http_server
 
 from pipeline import logs, metrics
 from pipeline.errors import Misconfigured, Retryable
@@ -23,29 +26,77 @@ from pipeline.settings import ServiceSettings
 LIFELINE_VARIABLE: Final = "LABKEEPER_LIFELINE_FD"
 """Environment variable with the number of the inherited pipe's reading end."""
 
+HANGS_AFTER_S: Final = 30.0
+"""An event loop that has not turned for so long is held up for good. Nothing of ours keeps it for as much as a second or two."""
+
 Result = TypeVar("Result")
 
 Work = Callable[[asyncio.Event], Awaitable[None]]
 """Serves until the event is set, then finishes what is under way and returns."""
 
 
+class Pulse:
+    """Tells other threads whether the event loop still turns. The loop beats; whoever wants to know asks."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last = clock()
+
+    async def beat(self, period_s: float = 1.0) -> None:
+        """Until cancelled."""
+        while True:
+            self._last = self._clock()
+            await asyncio.sleep(period_s)
+
+    def silence(self) -> float:
+        """Seconds since the loop last turned."""
+        return self._clock() - self._last
+
+
 def serve(name: str, work: Work, settings: ServiceSettings) -> None:
-    """Run `work` as this process's one job. Raises what it raises."""
+    """Run `work` as this process's one job. Raises what it raises.
+
+    On the metrics port, a thread of its own answers to Prometheus, and at /healthz to whoever restarts what hangs.
+    """
     logs.configure(name, log_format=settings.log_format, level=settings.log_level)
+    pulse = Pulse()
+    metrics.LOOP_SILENCE.set_function(pulse.silence)
     if settings.metrics_port is not None:
-        try:
-            start_http_server(
-                settings.metrics_port, addr=settings.metrics_host, registry=metrics.registry_of(name)
-            )
-        except OSError as error:
-            raise Misconfigured(
-                f"cannot serve metrics on {settings.metrics_host}:{settings.metrics_port} ({error.strerror}): "
-                "choose another --metrics-port"
-            ) from error
-    asyncio.run(_until_stopped(name, work))
+        _serve_metrics(name, settings.metrics_host, settings.metrics_port, pulse)
+    asyncio.run(_until_stopped(name, work, pulse))
 
 
-async def _until_stopped(name: str, work: Work) -> None:
+def _serve_metrics(name: str, host: str, port: int, pulse: Pulse) -> None:
+    registry = metrics.registry_of(name)
+    try:
+        server, _ = start_http_server(port, addr=host, registry=registry)
+    except OSError as error:
+        raise Misconfigured(
+            f"cannot serve metrics on {host}:{port} ({error.strerror}): choose another --metrics-port"
+        ) from error
+    server.set_app(with_health(make_wsgi_app(registry), pulse))
+
+
+def with_health(rest: WSGIApplication, pulse: Pulse) -> WSGIApplication:
+    """Answer /healthz: 200, or 503 once the event loop hangs. All else is for `rest`."""
+
+    def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/healthz":
+            return rest(environ, start)
+        silence = pulse.silence()
+        status, text = HTTPStatus.OK, "ok"
+        if silence > HANGS_AFTER_S:
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            text = f"the event loop has not turned for {silence:.0f} s"
+        body = f"{text}\n".encode()
+        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        start(f"{status.value} {status.phrase}", headers)
+        return [body]
+
+    return answer
+
+
+async def _until_stopped(name: str, work: Work, pulse: Pulse) -> None:
     log = logs.get_logger()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -54,9 +105,11 @@ async def _until_stopped(name: str, work: Work) -> None:
         signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stop.set))
     _watch_lifeline(loop, stop)
     log.info("started", process=name, pid=os.getpid())
+    beating = asyncio.create_task(pulse.beat())
     try:
         await work(stop)
     finally:
+        beating.cancel()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)  # it is ending already, and the loop is about to close
     log.info("stopped", process=name)

@@ -11,6 +11,7 @@ import click
 from consumers.fleet_stats.plain import PlainRunner
 from consumers.fleet_stats.settings import FleetStatsSettings, Runner
 from pipeline import command as commands
+from pipeline import metrics
 from pipeline.clock import SystemClock
 from pipeline.errors import Misconfigured
 from pipeline.factory import open_broker, open_store
@@ -88,6 +89,7 @@ def command(
         lease=timedelta(seconds=take_over_after),
     )
     chosen = _chosen(Runner(runner), connections.broker)
+    metrics.STATS_WINDOW.set(window)
 
     async def work(stop: asyncio.Event) -> None:
         async with open_store(connections) as store, open_broker(connections) as broker:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from infra.servers.child import free_ports
 from pipeline.service import LIFELINE_VARIABLE
 
 pytestmark = pytest.mark.integration
@@ -20,8 +24,9 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
-import asyncio, click, sys
+import asyncio, click, sys, time
 from pipeline import command as commands
+from pipeline import service
 from pipeline.errors import Misconfigured, StoreUnavailable
 from pipeline.service import serve
 
@@ -35,6 +40,9 @@ def command(fail, **options):
             raise StoreUnavailable("the database is away: start it")
         if fail == "misconfigured":
             raise Misconfigured("the file is missing: make one")
+        if fail == "hang":
+            service.HANGS_AFTER_S = 0.2
+            time.sleep(600)
         await stop.wait()
         print("drained", flush=True)
     serve("test", work, commands.service_settings(**options))
@@ -116,6 +124,43 @@ def test_a_taken_metrics_port_is_one_sentence() -> None:
     assert err.startswith(f"labkeeper: cannot serve metrics on 127.0.0.1:{port}")
     assert "choose another --metrics-port" in err
     assert err.count("\n") == 1
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with closing(connection):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+
+
+def silence_told(port: int) -> float:
+    [line] = re.findall(
+        r"^labkeeper_event_loop_silence_seconds (.+)$", get(port, "/metrics")[1], re.MULTILINE
+    )
+    return float(line)
+
+
+def test_the_metrics_port_says_that_the_loop_turns() -> None:
+    [port] = free_ports(1)
+    with started("--metrics-port", str(port)) as process:
+        until_working(process)
+
+        assert get(port, "/healthz") == (200, "ok\n")
+        assert silence_told(port) < 10
+
+
+def test_a_process_that_hangs_says_so_though_its_metrics_can_still_be_read() -> None:
+    [port] = free_ports(1)
+    with started("--metrics-port", str(port), "--fail", "hang") as process:
+        until_working(process)
+        deadline = time.monotonic() + 20
+        while (answer := get(port, "/healthz"))[0] == 200:
+            assert time.monotonic() < deadline
+
+        assert answer[0] == 503
+        assert answer[1].startswith("the event loop has not turned for ")
+        assert silence_told(port) > 0.2
 
 
 def test_a_wrong_option_is_a_usage_error() -> None:
