@@ -139,6 +139,38 @@ def test_prometheus_finds_the_services(services: dict[str, dict[str, Any]]) -> N
         assert command[command.index(option) + 1] == str(target["port"])
 
 
+def test_who_mounts_the_tokens_can_read_them(services: dict[str, dict[str, Any]]) -> None:
+    """A new volume takes owner and mode of the image's folder, which the recipe makes."""
+    [folder] = re.findall(
+        r"install --directory --owner=(\d+) --group=(\d+) --mode=0(\d{3}) /var/lib/labkeeper",
+        (INFRA / "containers" / "Containerfile").read_text("utf-8"),
+    )
+    owner, group, folder_mode = folder[0], folder[1], int(folder[2], 8)
+    [umask] = re.findall(r"umask (\d+)", services["prometheus-token"]["command"][0])
+    file_mode = 0o666 & ~int(umask, 8)
+    readers = {
+        name: service
+        for name, service in services.items()
+        if any(mount["source"] == "tokens" for mount in service.get("volumes") or ())
+    }
+
+    assert set(readers) == {"facade", "prometheus", "prometheus-token", "token"}
+    for name, service in readers.items():
+        user, own_group = service["user"].split(":")
+        groups = {own_group, *service.get("group_add", ())}
+        shift = 6 if user == owner else 3 if group in groups else 0
+        assert folder_mode >> shift & 0o5 == 0o5, name
+        assert file_mode >> shift & 0o4 == 0o4, name
+    assert not file_mode & 0o007
+
+
+def test_a_process_is_asked_whether_it_hangs_where_it_tells(services: dict[str, dict[str, Any]]) -> None:
+    for name in ("writer", "relay", "watchdog", "fleet-stats"):
+        command = services[name]["command"]
+        port = command[command.index("--metrics-port") + 1]
+        assert f"http://127.0.0.1:{port}/healthz" in services[name]["healthcheck"]["test"][-1]
+
+
 def test_the_password_is_made_once(tmp_path: Path) -> None:
     shutil.copy(COMPOSE / "prepare.sh", tmp_path)
     passwords = set()

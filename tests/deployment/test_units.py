@@ -13,8 +13,9 @@ from tests.deployment.places import INFRA, complaint_about
 
 UNITS = INFRA / "systemd"
 MONITOR = "labkeeper-monitor.service"
+FACADE = "labkeeper@facade.service"
 SERVICES = ["writer", "relay", "watchdog", "facade", "fleet-stats"]
-MOST_EXPOSED = {MONITOR: 20, "labkeeper@writer.service": 15}
+MOST_EXPOSED = {MONITOR: 20, "labkeeper@writer.service": 15, FACADE: 15}
 """In tenths, of 100; an ordinary unit has 96. The monitor needs devices."""
 
 
@@ -29,9 +30,11 @@ def analyze() -> str:
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """The units as on a host, with a program that is there."""
-    for source, name in ((MONITOR, MONITOR), ("labkeeper@.service", "labkeeper@writer.service")):
+    for name in MOST_EXPOSED:
+        source = name if name == MONITOR else "labkeeper@.service"
         text = (UNITS / source).read_text("utf-8").replace("/opt/labkeeper/bin/labkeeper", "/bin/true")
         (tmp_path / name).write_text(text, "utf-8")
+    shutil.copytree(UNITS / f"{FACADE}.d", tmp_path / f"{FACADE}.d")
     return tmp_path
 
 
@@ -72,14 +75,22 @@ def service_of(unit: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("unit", [MONITOR, "labkeeper@.service"])
-def test_a_unit_comes_back_and_keeps_its_secrets_to_itself(unit: str) -> None:
+def test_a_unit_comes_back_and_has_few_rights(unit: str) -> None:
     service = service_of(unit)
 
     assert service["Restart"] == "always"
     assert service["DynamicUser"] == "yes"
     assert service["StateDirectory"]
-    assert service["LoadCredential"]
     assert service["NoNewPrivileges"] == "yes"
+
+
+def test_a_secret_is_given_to_the_one_that_needs_it() -> None:
+    assert service_of(MONITOR)["LoadCredential"].startswith("token:")
+    assert "LoadCredential" not in service_of("labkeeper@.service")
+
+    facade = service_of(f"{FACADE}.d/tokens.conf")
+    name, _, _ = facade["LoadCredential"].partition(":")
+    assert facade["Environment"] == f"LABKEEPER_TOKENS=%d/{name}"
 
 
 @pytest.mark.parametrize("service", SERVICES)
