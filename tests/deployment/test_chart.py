@@ -3,65 +3,23 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 import yaml
 
 from producers.labkeeper.__main__ import umbrella
+from tests.deployment.chart import CHART, Document, arguments_of, helm, of_kind, pods, render, values_of
 from tests.deployment.kubernetes import NEWEST, OLDEST, is_built_in, problems_of
 from tests.deployment.places import INFRA, complaint_about
 
-helm = pytest.importorskip("helm_python", reason="needs Helm as a library: pip install helm-python-sdk")
+pytestmark = pytest.mark.usefixtures("quiet")
 
-CHART = INFRA / "helm" / "labkeeper"
 VARIANTS = sorted((CHART / "ci").glob("*-values.yaml"))
 ROLES = {"facade", "writer", "relay", "watchdog", "fleet-stats"}
 FROM_EXTENSIONS = {"PodMonitor", "PrometheusRule", "ScaledObject"}
-
-Document = dict[str, Any]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quiet() -> Iterator[None]:
-    """Helm tells of the links to alerts and dashboard on the process's standard error."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    yield
-    os.dup2(kept, 2)
-    os.close(kept)
-    os.close(nowhere)
-
-
-def values_of(variant: str) -> Document:
-    values: Document = yaml.safe_load((CHART / "ci" / f"{variant}-values.yaml").read_text("utf-8"))
-    return values
-
-
-def render(values: Mapping[str, Any], *, upgrade: bool = False) -> list[Document]:
-    with helm.Chart.load(str(CHART)) as chart:
-        files = chart.render(
-            dict(values), name="lab", namespace="lab", is_install=not upgrade, is_upgrade=upgrade
-        )
-    texts = [text for name, text in files.items() if name.endswith(".yaml")]
-    return [document for text in texts for document in yaml.safe_load_all(text) if document]
-
-
-def of_kind(documents: list[Document], kind: str) -> dict[str, Document]:
-    return {document["metadata"]["name"]: document for document in documents if document["kind"] == kind}
-
-
-def pods(documents: list[Document]) -> Iterator[Document]:
-    """Specifications of every pod that could come to be."""
-    for document in documents:
-        spec = document.get("spec", {})
-        template = spec.get("jobTemplate", {}).get("spec", spec).get("template")
-        if template:
-            yield template["spec"]
 
 
 @pytest.fixture(params=[file.name.removesuffix("-values.yaml") for file in VARIANTS])
@@ -169,7 +127,11 @@ def test_each_role_has_its_deployment_and_may_be_moved() -> None:
     assert set(of_kind(documents, "PodDisruptionBudget")) == {f"lab-labkeeper-{role}" for role in ROLES}
     for deployment in of_kind(documents, "Deployment").values():
         [container] = deployment["spec"]["template"]["spec"]["containers"]
-        assert {"startupProbe", "livenessProbe", "readinessProbe"} <= set(container)
+        ports = {port["name"] for port in container["ports"]}
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert container[probe]["httpGet"]["port"] in ports
+        own = "http" if "http" in ports else "metrics"
+        assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": own}
 
 
 def test_everything_selects_the_pods_it_means() -> None:
@@ -192,39 +154,25 @@ def test_everything_selects_the_pods_it_means() -> None:
                 assert document["spec"]["scaleTargetRef"]["name"] in of_kind(documents, "Deployment")
 
 
-def test_all_that_is_not_needed_is_denied() -> None:
-    policies = of_kind(render(values_of("kafka-sasl-tls")), "NetworkPolicy")
-
-    deny = policies["lab-labkeeper-deny"]["spec"]
-    assert deny["policyTypes"] == ["Ingress", "Egress"]
-    assert "ingress" not in deny
-    assert "egress" not in deny
-    assert _ports(policies["lab-labkeeper-writer"]) == {53, 26257, 9093}
-    assert _ports(policies["lab-labkeeper-watchdog"]) == {53, 26257}
-    assert _ports(policies["lab-labkeeper-setup"]) == {53, 26257, 9093}
-    assert "ingress" not in policies["lab-labkeeper-setup"]["spec"]
-    assert all("to" in rule for rule in policies["lab-labkeeper-writer"]["spec"]["egress"][1:])
-    assert all("from" in rule for rule in policies["lab-labkeeper-facade"]["spec"]["ingress"])
-
-
-def _ports(policy: Document) -> set[int]:
-    return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
-
-
 def test_schema_and_topics_come_before_the_pods() -> None:
     for upgrade, phase in ((False, "all"), (True, "pre")):
         jobs = of_kind(render(values_of("minimal"), upgrade=upgrade), "Job")
-        assert _arguments(jobs["lab-labkeeper-setup-migrate"]) == ["db", "migrate", f"--phase={phase}"]
-        assert _arguments(jobs["lab-labkeeper-setup-topics"]) == ["topics", "create"]
+        assert arguments_of(jobs["lab-labkeeper-setup-migrate"]) == ["db", "migrate", f"--phase={phase}"]
+        assert arguments_of(jobs["lab-labkeeper-setup-topics"]) == ["topics", "create"]
         assert {job["metadata"]["annotations"]["helm.sh/hook"] for job in jobs.values()} == {
             "pre-install,pre-upgrade"
         }
 
 
-def _arguments(job: Document) -> list[str]:
-    [container] = job["spec"]["template"]["spec"]["containers"]
-    arguments: list[str] = container["args"]
-    return arguments
+def test_where_an_upgrade_looks_like_an_installation_nothing_is_applied_too_early() -> None:
+    values = values_of("minimal")
+    values["migrations"] = {"phase": "pre"}
+    by_helm = {**values, "migrations": {"phase": "pre", "finish": "hook"}}
+
+    jobs = of_kind(render(values), "Job")
+    assert arguments_of(jobs["lab-labkeeper-setup-migrate"]) == ["db", "migrate", "--phase=pre"]
+    finish = of_kind(render(by_helm), "Job")["lab-labkeeper-finish-migrations"]
+    assert finish["metadata"]["annotations"]["helm.sh/hook"] == "post-upgrade,post-install"
 
 
 def test_what_a_hook_needs_comes_before_it() -> None:
@@ -254,14 +202,16 @@ def test_an_upgrade_is_finished_by_hand_or_by_helm() -> None:
     assert by_hand["spec"]["suspend"] is True
     assert by_helm["metadata"]["annotations"]["helm.sh/hook"] == "post-upgrade"
     assert (
-        _arguments(by_helm) == _arguments(by_hand["spec"]["jobTemplate"]) == ["db", "migrate", "--phase=all"]
+        arguments_of(by_helm)
+        == arguments_of(by_hand["spec"]["jobTemplate"])
+        == ["db", "migrate", "--phase=all"]
     )
 
 
 def test_partitions_and_certificates_arrive() -> None:
     documents = render(values_of("kafka-sasl-tls"))
 
-    assert _arguments(of_kind(documents, "Job")["lab-labkeeper-setup-topics"])[2:] == [
+    assert arguments_of(of_kind(documents, "Job")["lab-labkeeper-setup-topics"])[2:] == [
         "--partitions=machine.events=32"
     ]
     for pod in pods(documents):
@@ -271,13 +221,6 @@ def test_partitions_and_certificates_arrive() -> None:
         assert Path(str(variables["LABKEEPER_KAFKA_CONFIG"])).parent.as_posix() in folders
         assert "/etc/labkeeper/database" in folders
         assert variables["LABKEEPER_KAFKA_SERVERS"] == "kafka-1:9093,kafka-2:9093,kafka-3:9093"
-
-
-def test_the_embedded_broker_has_no_topics_to_make() -> None:
-    documents = render({**values_of("bare"), "topics": {"enabled": True}, "networkPolicy": {"enabled": True}})
-
-    assert not of_kind(documents, "Job")
-    assert _ports(of_kind(documents, "NetworkPolicy")["lab-labkeeper-writer"]) == {53, 26257}
 
 
 def test_writers_follow_the_lag() -> None:
@@ -290,6 +233,28 @@ def test_writers_follow_the_lag() -> None:
     for variant in ("bare", "everything"):
         writer = of_kind(render(values_of(variant)), "Deployment")["lab-labkeeper-writer"]
         assert "replicas" not in writer["spec"]
+
+
+def test_writers_come_and_go_alike_whoever_counts_them() -> None:
+    values = values_of("bare")
+    scaling = {"enabled": True, "prometheusAddress": "http://prometheus:9090", "lagPerReplica": 700}
+    specs = {}
+    for engine, kind in (("hpa", "HorizontalPodAutoscaler"), ("keda", "ScaledObject")):
+        values["writer"] = {"autoscaling": {**scaling, "engine": engine}}
+        [specs[engine]] = [
+            document["spec"]
+            for name, document in of_kind(render(values), kind).items()
+            if name == "lab-labkeeper-writer"
+        ]
+    hpa, keda = specs["hpa"], specs["keda"]
+
+    behaviour = keda["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behaviour == hpa["behavior"]
+    assert behaviour["scaleDown"] == {"stabilizationWindowSeconds": 600}
+    assert (keda["minReplicaCount"], keda["maxReplicaCount"]) == (hpa["minReplicas"], hpa["maxReplicas"])
+    [trigger], [metric] = keda["triggers"], hpa["metrics"]
+    assert trigger.get("metricType", "AverageValue") == metric["external"]["target"]["type"]
+    assert trigger["metadata"]["threshold"] == metric["external"]["target"]["averageValue"] == "700"
 
 
 def test_alerts_and_dashboard_are_those_of_the_other_folders() -> None:
@@ -311,6 +276,10 @@ def test_a_process_is_scraped_once() -> None:
     assert set(expression["values"]) == {"setup", "facade"}
     [endpoint] = monitors["lab-labkeeper-facade"]["spec"]["podMetricsEndpoints"]
     assert endpoint["authorization"]["credentials"] == {"name": "lab-prometheus-token", "key": "token"}
+
+
+def _without_image(values: Document) -> None:
+    del values["image"]
 
 
 def _without_database(values: Document) -> None:
@@ -344,6 +313,7 @@ def _with_bad_pool(values: Document) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
+        _without_image,
         _without_database,
         _without_tokens,
         _without_servers,

@@ -21,5 +21,14 @@
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- if and (eq $kind "pubsub") (ne $broker.metadataServer "none") }}
+{{- $calico := eq $broker.metadataServer "calico" }}
+- ports:
+    {{- range ternary (list 987 988) (list 80 8080) $calico }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  to:
+    - ipBlock: {cidr: {{ ternary "169.254.169.252/32" "169.254.169.254/32" $calico }}}
+{{- end }}
 {{- end }}
 {{- end -}}
