@@ -13,7 +13,8 @@ from pipeline.broker.protocol import Broker, Received
 from pipeline.store.protocol import Outbox, Store
 from schemas.changes import HistoryEntry
 from schemas.description import Description
-from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS, dead_letters_of
+from schemas.fleet_stats import WHOLE_FLEET, FleetStats
+from schemas.topics import FLEET_STATS, MACHINE_CHANGES, MACHINE_EVENTS, dead_letters_of
 
 _AT_ONCE: Final = 5000
 _ALL_LINES: Final = 1_000_000
@@ -38,6 +39,8 @@ class Evidence:
     events: Sequence[Received]
     changes: Sequence[Received]
     dead: Sequence[Received]
+    windows: Sequence[FleetStats]
+    """Of the whole fleet, as they were told; none where nobody tells them."""
     rows: Mapping[str, Description]
     history: Mapping[str, Sequence[HistoryEntry]]
     """In the order in which the rows were written."""
@@ -65,6 +68,7 @@ async def gather(store: EvidenceStore, broker: Broker, **seen: Any) -> Evidence:
         events=await _read(broker, MACHINE_EVENTS),
         changes=await _read(broker, MACHINE_CHANGES),
         dead=await _read(broker, dead_letters_of(MACHINE_EVENTS)),
+        windows=await told_windows(broker),
         rows=rows,
         history={machine_id: await _history(store, machine_id) for machine_id in rows},
         unread=await unread(broker),
@@ -81,6 +85,14 @@ async def rows_of(store: Store) -> Mapping[str, Description]:
 async def unread(broker: Broker) -> int:
     """How many events the writers have not acknowledged."""
     return sum(lag.unread for lag in await broker.lag(MACHINE_EVENTS, group=GROUP))
+
+
+async def told_windows(broker: Broker) -> Sequence[FleetStats]:
+    """The fleet statistics of all pools together."""
+    messages = await _read(broker, FLEET_STATS)
+    return [
+        FleetStats.model_validate_json(message.value) for message in messages if message.key == WHOLE_FLEET
+    ]
 
 
 async def _history(store: Store, machine_id: str) -> Sequence[HistoryEntry]:

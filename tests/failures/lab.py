@@ -32,6 +32,7 @@ SECOND_WRITER: Final = "writer-2"
 RELAY: Final = "relay"
 WATCHDOG: Final = "watchdog"
 FACADE: Final = "facade"
+FLEET_STATS: Final = "fleet-stats"
 PRODUCER: Final = "producer"
 SERVICES: Final = (WRITER, RELAY, WATCHDOG, FACADE)
 
@@ -55,6 +56,10 @@ class Lab:
                 *("--period", str(PATIENCE.total_seconds() / 3)),
             ),
             FACADE: ("-m", "consumers.facade", "--port", str(port)),
+            FLEET_STATS: (
+                *("-m", "consumers.fleet_stats", "--window", "2", "--grace", "1"),
+                *("--take-over-after", "2", "--runner", "plain"),
+            ),
             PRODUCER: (
                 *(
                     "-m",
@@ -115,6 +120,10 @@ class Lab:
     def resume(self, name: str) -> None:
         """Let it go on where it was, as if no time had passed."""
         self._processes[name].send_signal(signal.SIGCONT)
+
+    def has_begun(self, name: str) -> bool:
+        """Whether it has been started, and not been stopped since."""
+        return name in self._processes
 
     def has_ended(self, name: str) -> bool:
         """Whether it ended by itself, and well. Fails the test if it ended otherwise."""

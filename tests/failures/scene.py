@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,8 @@ from pipeline.store.migrations import migrate
 from pipeline.store.protocol import Query
 from pipeline.store.sql import SqlStore
 from tests.failures.checks import NONE, Allowance, complaints
-from tests.failures.evidence import Evidence, gather, rows_of, unread
-from tests.failures.lab import PRODUCER, SECOND_WRITER, SERVICES, WATCHDOG, WRITER, Lab, until
+from tests.failures.evidence import Evidence, gather, rows_of, told_windows, unread
+from tests.failures.lab import FLEET_STATS, PRODUCER, SECOND_WRITER, SERVICES, WATCHDOG, WRITER, Lab, until
 from tests.failures.people import Operators, Watcher, listed
 from tests.failures.producer import acknowledged
 from tests.failures.workload import SILENT, SILENT_POOL, Workload
@@ -28,6 +29,7 @@ from tests.failures.workload import SILENT, SILENT_POOL, Workload
 _ACTED_ON: Final = slice(0, None, 20)
 _REST_S: Final = 30.0
 _TOLD: Final = 100
+_WINDOW: Final = timedelta(seconds=2)
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ class Measured:
     """Events in those; more than on the topic: what was read again."""
     replayed: int
     """Of those, had been applied before."""
+    windows: int
+    """Of the fleet's statistics."""
     actions: int
     """Of operators, acknowledged."""
     connections: int
@@ -119,14 +123,16 @@ class Scene:
         """Fail unless there is still much to come: what happens afterwards happens under load."""
         assert self.published < self._workload.messages, "the load was over too early"
 
-    async def check_outcome(self, allowance: Allowance = NONE) -> None:
-        """Let everything come to rest; fail the test if anything is not as it must be then."""
+    async def check_outcome(self, allowance: Allowance = NONE) -> Measured:
+        """Let everything come to rest; fail the test if anything is not as it must be then. Tells what it cost."""
         await self._come_to_rest()
         evidence = await self._evidence()
         seconds = time.monotonic() - self._began
         found = await complaints(evidence, allowance)
-        log.info("%s", self._measured(evidence, seconds))
+        measured = self._measured(evidence, seconds)
+        log.info("%s", measured)
         assert not found, f"{len(found)} complaints:\n" + "\n".join(found[:_TOLD])
+        return measured
 
     async def _come_to_rest(self) -> None:
         await self.until_all_published()
@@ -138,6 +144,8 @@ class Scene:
         await until(self._outbox_is_empty, "the outbox is empty", tell=self._tell)
         with contextlib.suppress(AssertionError):  # the checks say better what is missing
             await until(self._watcher_knows, "the watcher knows all", within_s=_REST_S)
+            if self.lab.has_begun(FLEET_STATS):
+                await until(self._windows_are_told, "the last window is told", within_s=_REST_S)
         self.lab.check_alive()
 
     async def stop(self, name: str) -> None:
@@ -153,6 +161,12 @@ class Scene:
 
     async def _outbox_is_empty(self) -> bool:
         return not await self.store.take(limit=1)
+
+    async def _windows_are_told(self) -> bool:
+        """All that hold something that happened; everything has come to rest by now."""
+        latest = max(row.last_updated for row in (await rows_of(self.store)).values())
+        windows = await told_windows(self.broker)
+        return bool(windows) and windows[-1].window_end > latest + _WINDOW and windows[-1].changes == 0
 
     async def _watcher_knows(self) -> bool:
         rows = await rows_of(self.store)
@@ -178,6 +192,7 @@ class Scene:
             batches=len(batches),
             processed=sum(batches),
             replayed=sum(replayed),
+            windows=len(evidence.windows),
             actions=self._operators.acknowledged,
             connections=self._watcher.connections,
             seconds=round(seconds, 1),

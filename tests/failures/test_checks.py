@@ -14,13 +14,18 @@ import pytest
 
 from consumers.description_writer.service import DescriptionWriter
 from consumers.description_writer.settings import WriterSettings
+from consumers.fleet_stats.publication import message_of
 from pipeline.broker.memory import MemoryBroker
 from pipeline.broker.protocol import Received
 from pipeline.clock import ManualClock
 from pipeline.processor import operators
 from pipeline.processor.pools import Pools
+from pipeline.statistics.ledger import Ledger
+from pipeline.statistics.observation import milliseconds, observed
+from pipeline.statistics.tally import Rules
 from pipeline.store.memory import MemoryStore
 from schemas.changes import ChangeKind, MachineChange
+from schemas.topics import MACHINE_CHANGES
 from tests.failures.checks import NONE, complaints
 from tests.failures.evidence import Evidence, Standing, gather, rows_of, unread
 from tests.failures.workload import POOLS, SILENT, Workload, number_of
@@ -48,6 +53,7 @@ class Lab:
         for machine_id in SILENT:
             await self.mark_down(machine_id)
         await self.relay()
+        await self.count()
         rows = await rows_of(self.store)
         return await gather(
             self.store,
@@ -57,6 +63,16 @@ class Lab:
             watched=rows,
             standing={ACTED_ON: Standing(note="a note")},
         )
+
+    async def count(self) -> None:
+        """What the fleet statistics do."""
+        rules = Rules(window=timedelta(milliseconds=500))
+        ledger = Ledger.beginning(rules, at=milliseconds(NOW))
+        for message in await self.broker.fetch(MACHINE_CHANGES, limit=100_000):
+            at = milliseconds(message.published_at)
+            ledger.apply(observed(message.key, message.value, dict(message.headers), at))
+        for _, pools in ledger.due(milliseconds(self.clock.now()) + 1000):
+            await self.broker.publish([message_of(stats) for stats in pools])
 
     async def publish(self) -> None:
         messages = WORKLOAD.outgoing()
@@ -203,6 +219,24 @@ def _use_a_version_twice(evidence: Evidence) -> Evidence:
     )
 
 
+def _lose_a_window(evidence: Evidence) -> Evidence:
+    return replace(evidence, windows=[*evidence.windows[:1], *evidence.windows[2:]])
+
+
+def _lose_the_last_windows(evidence: Evidence) -> Evidence:
+    return replace(evidence, windows=evidence.windows[:2])
+
+
+def _miscount_a_window(evidence: Evidence) -> Evidence:
+    *others, last = evidence.windows
+    return replace(evidence, windows=[*others, last.model_copy(update={"changes": last.changes + 1})])
+
+
+def _retell_a_window(evidence: Evidence) -> Evidence:
+    again = evidence.windows[1].model_copy(update={"recoveries": 99})
+    return replace(evidence, windows=[*evidence.windows, again])
+
+
 def _outdate(view: Mapping[str, Any]) -> dict[str, Any]:
     return {**view, VICTIM: view[VICTIM].evolve({"row_version": 1})}
 
@@ -222,6 +256,10 @@ DAMAGE: Mapping[Callable[[Evidence], Evidence], str] = {
     _overlook_a_silent_machine: f"{SILENT[3]}: down_since is 0001",
     _lose_a_change: f"{VICTIM}: no change tells of the versions [2]",
     _lose_the_newest_change: f"{VICTIM}: the newest change tells version ",
+    _lose_a_window: "no window tells of the time from ",
+    _lose_the_last_windows: "no window tells of the last change, at ",
+    _miscount_a_window: " changes, there were ",
+    _retell_a_window: " has been told twice, and not the same",
     _use_a_version_twice: f"{VICTIM}: two states have been told as version 2",
     lambda evidence: replace(
         evidence, listed=_outdate(evidence.listed)
