@@ -17,13 +17,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
 from consumers.fleet_stats.faust_log import route_faust_log
-from consumers.fleet_stats.faust_table import RecordTable, make_app
+from consumers.fleet_stats.faust_table import RecordTable, changelog_of, make_app
 from consumers.fleet_stats.mandate import Mandate, MandateStore, Overtaken
 from consumers.fleet_stats.publication import tell
 from consumers.fleet_stats.settings import FAUST_GROUP, LEASE, FleetStatsSettings
@@ -34,7 +34,7 @@ from pipeline.broker.kafka_client import Link
 from pipeline.broker.kafka_inspector import Inspector
 from pipeline.broker.protocol import Broker, Received
 from pipeline.clock import Clock
-from pipeline.errors import BrokerUnavailable
+from pipeline.errors import BrokerUnavailable, Misconfigured
 from pipeline.service import Abandoned, persist, wait_for
 from pipeline.settings import Connections
 from pipeline.statistics.ledger import Ledger
@@ -82,9 +82,9 @@ class FaustRunner:
         try:
             await persist(mandate.take_over, "store_unavailable", stop)
             with tempfile.TemporaryDirectory(prefix="labkeeper-faust-", ignore_cleanup_errors=True) as folder:
-                worker = await persist(partial(self._worker, folder), "broker_unavailable", stop)
+                worker = await persist(partial(self._worker, folder, stop), "broker_unavailable", stop)
                 async with worker.running():
-                    await worker.work(mandate, stop)
+                    await worker.work(mandate)
         except Abandoned as error:
             log.warning("stopped_in_trouble", reason=str(error), note="what was in hand is read again")
         except Overtaken as error:
@@ -95,24 +95,33 @@ class FaustRunner:
             metrics.STATS_TOLD_UNTIL.set(0)
             await mandate.release()
 
-    async def _worker(self, folder: str) -> Worker:
+    async def _worker(self, folder: str, stop: asyncio.Event) -> Worker:
         kafka = self._connections.kafka
         link = Link(kafka)
-        inspector = Inspector(link)
         topic = Catalogue(prefix=self._connections.topic_prefix).full_name(MACHINE_CHANGES)
+        app_id = f"{topic}.{FAUST_GROUP}"
+        replicas = await self._replicas(link, topic, changelog_of(app_id))
+        app = make_app(
+            app_id, kafka.servers, link.options(), replication=min(map(len, replicas)), folder=folder
+        )
+        return Worker(app, topic, len(replicas), self._broker, self._clock, self._settings, stop)
+
+    async def _replicas(self, link: Link, topic: str, changelog: str) -> Sequence[Sequence[int]]:
+        """Of each partition of the topic. Raises `Misconfigured` when the changelog does not have as many."""
+        inspector = Inspector(link)
         try:
             await inspector.partitions(topic)
-            replicas = (await inspector.describe_fully([topic]))[topic]
+            found = await inspector.describe_fully([topic, changelog])
         finally:
             await inspector.close()
-        app = make_app(
-            f"{topic}.{FAUST_GROUP}",
-            kafka.servers,
-            link.options(),
-            replication=min(map(len, replicas)),
-            folder=folder,
-        )
-        return Worker(app, topic, len(replicas), self._broker, self._clock, self._settings)
+        partitions = len(found[topic])
+        if len(found.get(changelog, found[topic])) != partitions:
+            raise Misconfigured(
+                f"{topic} has {partitions} partitions and {changelog} {len(found[changelog])}, and Faust needs as many: "
+                f"stop all fleet-stats, delete the topic {changelog}, and start again. The table is made anew from the machines' next "
+                "changes"
+            )
+        return found[topic]
 
 
 class Worker:
@@ -126,6 +135,7 @@ class Worker:
         broker: Broker,
         clock: Clock,
         settings: FleetStatsSettings,
+        stop: asyncio.Event,
     ) -> None:
         self._app = app
         self._topic = topic
@@ -134,6 +144,7 @@ class Worker:
         self._clock = clock
         self._settings = settings
         self._rules = settings.rules
+        self._stop = stop
         self._dead_letters = DeadLetters(broker, clock, settings.reject_limit)
         self._table = RecordTable(app, partitions=partitions, window_ms=self._rules.window_ms)
         app.tables.add(self._table)
@@ -147,30 +158,33 @@ class Worker:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The app, started and stopped within bounds."""
-        async with asyncio.timeout(_START_S):
-            await self._app.start()
+        """The app, started and stopped within bounds, also when it has started in part only."""
         try:
+            try:
+                async with asyncio.timeout(_START_S):
+                    await self._app.start()
+            except TimeoutError as error:
+                raise BrokerUnavailable(f"kafka: Faust has not started within {_START_S:.0f} s") from error
             yield
         finally:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STOP_S):
                     await self._app.stop()
 
-    async def work(self, mandate: Mandate, stop: asyncio.Event) -> None:
-        """Acknowledge what is processed, and tell what is due, until `stop` is set. Raises `Overtaken`."""
+    async def work(self, mandate: Mandate) -> None:
+        """Acknowledge what is processed, and tell what is due, until asked to stop. Raises `Overtaken`."""
         looks = max(1, round(self._settings.look_every.total_seconds() / _LOOK_S))
         number = 0
-        while not await wait_for(stop, _LOOK_S):
-            await self._acknowledge(stop)
+        while not await wait_for(self._stop, _LOOK_S):
+            await self._acknowledge()
             number += 1
             if number % looks == 0:
-                await persist(mandate.renew, "store_unavailable", stop)
+                await persist(mandate.renew, "store_unavailable", self._stop)
                 if self._has_all():
                     self._begin()
                     if self._settings.may_be_due(self._floor, self._clock.now()):
-                        await self._tell(mandate, stop)
-        await self._acknowledge(stop)
+                        await self._tell(mandate)
+        await self._acknowledge()
 
     # --- reading -------------------------------------------------------------------------------------------------------
 
@@ -191,7 +205,9 @@ class Worker:
             news = observed(_text(message.key), message.value or b"", _headers(message), at)
         except ValueError as error:
             await self._park(message, str(error))
+            self._dead_letters.count(read=1, rejected=1)
         else:
+            self._dead_letters.count(read=1, rejected=0)
             record = applied(
                 self._table.record(news.machine_id), news, window_ms=self._rules.window_ms, floor=self._floor
             )
@@ -216,11 +232,10 @@ class Worker:
             at,
         )
         put = partial(self._dead_letters.put, [(received, reason)])
-        await persist(put, "broker_unavailable", asyncio.Event())
-        self._dead_letters.count(read=1, rejected=1)
+        await persist(put, "broker_unavailable", self._stop)
         log.warning("dead_letter", offset=message.offset, partition=message.partition, reason=reason)
 
-    async def _acknowledge(self, stop: asyncio.Event) -> None:
+    async def _acknowledge(self) -> None:
         """Wait until the changelog has what was processed, then acknowledge that. Raises what Faust or the agent failed with."""
         events, self._processed = self._processed, []
         unwritten = set(self._table.take_unwritten())
@@ -232,7 +247,7 @@ class Worker:
                     raise BrokerUnavailable(
                         f"kafka: the changelog did not take a record: {error!r}"
                     ) from error
-            if unwritten and stop.is_set():
+            if unwritten and self._stop.is_set():
                 raise Abandoned(f"kafka: the changelog has not yet taken {len(unwritten)} records")
             if unwritten:
                 log.warning("changelog_slow", records=len(unwritten))
@@ -268,9 +283,9 @@ class Worker:
             self._whole.set()
             log.info("telling", machines=len(floors), since_ms=self._floor)
 
-    async def _tell(self, mandate: Mandate, stop: asyncio.Event) -> None:
-        caught_up_to = await persist(self._caught_up_to, "broker_unavailable", stop)
-        await persist(mandate.confirm, "store_unavailable", stop)
+    async def _tell(self, mandate: Mandate) -> None:
+        caught_up_to = await persist(self._caught_up_to, "broker_unavailable", self._stop)
+        await persist(mandate.confirm, "store_unavailable", self._stop)
         until = milliseconds(caught_up_to - self._settings.grace)
         if self._floor + self._rules.window_ms > until or not self._has_all():
             return
@@ -279,9 +294,11 @@ class Worker:
         for end, window in ledger.due(until):
             windows.append(window)
             if len(windows) == _AT_ONCE or end + self._rules.window_ms > until:
-                await tell(self._broker, windows, stop)
+                await tell(self._broker, windows, self._stop)
                 self._floor = end
                 windows = []
+        if self._has_all():
+            self._table.forget_gone(ledger.records)
         metrics.STATS_MACHINES.set(len(ledger.records))
 
     async def _caught_up_to(self) -> datetime:

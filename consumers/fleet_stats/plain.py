@@ -1,7 +1,7 @@
 """The statistics as a plain loop, on any broker.
 
-Batches are read and counted; every few seconds the whole ledger is saved, and only then are the batches acknowledged that
-it holds. So after a crash the broker gives again what the last ledger does not know, and a little of what it knows, which
+Batches are read and counted; every few seconds the whole ledger is saved (a large one more seldom), and only then are the
+batches acknowledged that it holds. So after a crash the broker gives again what the last ledger does not know, and a little of what it knows, which
 versions tell apart. Windows are told when everything published before their end has been read, and saved as told afterwards:
 after a crash some are told again, from the same records and so with the same content.
 """
@@ -12,13 +12,13 @@ import asyncio
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Final
 
-from consumers.fleet_stats.mandate import Mandate, MandateStore, Overtaken
+from consumers.fleet_stats.beginning import FleetStore, first_ledger
+from consumers.fleet_stats.mandate import Mandate, Overtaken
 from consumers.fleet_stats.publication import count, tell
 from consumers.fleet_stats.settings import GROUP, LEASE, FleetStatsSettings
 from pipeline import logs, metrics
@@ -38,8 +38,10 @@ _IN_HAND: Final = 20_000
 """Changes that may be counted but not saved."""
 _AT_ONCE: Final = 10
 """Windows in one publication; after an outage many are due."""
-_COST: Final = 20
-"""Saving a large fleet's ledger takes a while: at most this fraction of the time goes into it."""
+_BYTES_PER_S: Final = 16_000
+"""How much is written on average. A database that keeps old versions of a row keeps all that was written lately."""
+_LONGEST_PAUSE_S: Final = 60.0
+"""Between two savings, however large the ledger is."""
 
 log = logs.get_logger()
 
@@ -47,9 +49,7 @@ log = logs.get_logger()
 class PlainRunner:
     """Tells the windows, or stands by."""
 
-    def __init__(
-        self, store: MandateStore, broker: Broker, clock: Clock, settings: FleetStatsSettings
-    ) -> None:
+    def __init__(self, store: FleetStore, broker: Broker, clock: Clock, settings: FleetStatsSettings) -> None:
         self._store = store
         self._broker = broker
         self._clock = clock
@@ -78,7 +78,7 @@ class PlainRunner:
         if saved:
             ledger = Ledger.from_json(zlib.decompress(saved), rules)
         else:
-            ledger = Ledger.beginning(rules, at=milliseconds(self._clock.now()))
+            ledger = await first_ledger(self._store, mandate, rules, self._clock, stop)
         log.info("telling", machines=len(ledger.records), since_ms=ledger.floor)
         subscription = self._broker.subscribe(
             MACHINE_CHANGES,
@@ -115,12 +115,15 @@ class _Session:
         """Batches that the ledger holds and the broker still has for us."""
         self._room = asyncio.Event()
         self._full = asyncio.Event()
+        self._ended = asyncio.Event()
         self._saved_floor: int | None = None
-        self._save_took_s = 0.0
+        self._save_at = time.monotonic()
+        self._hurried_for: int | None = None
+        """The floor for whose window the ledger was saved before its time."""
 
     async def run(self) -> None:
         """Until asked to stop. Raises `Overtaken` and `Abandoned`."""
-        await together(self._read(), self._look_again_and_again())
+        await together(self._read(), self._look_again_and_again(), self._renew_again_and_again())
 
     async def _read(self) -> None:
         async for batch in until_stopped(self._reader, self._stop):
@@ -153,18 +156,30 @@ class _Session:
             return "repeated"
         return "late" if at < self._ledger.floor else "counted"
 
-    async def _look_again_and_again(self) -> None:
-        while True:
-            stopping = self._stop.is_set()
-            if self._has_news():
-                await self._save()
-            if stopping:
-                return
+    async def _renew_again_and_again(self) -> None:
+        """Beside the rest: saving may take longer than others wait for a sign of life."""
+        while not await is_set_within(self._ended, self._settings.lease.total_seconds() / 5):
             await persist(self._mandate.renew, "store_unavailable", self._stop)
-            if self._settings.may_be_due(self._ledger.floor, self._clock.now()):
+
+    async def _look_again_and_again(self) -> None:
+        stopping = False
+        while not stopping:
+            stopping = self._stop.is_set()
+            is_due = self._settings.may_be_due(self._ledger.floor, self._clock.now())
+            if self._has_news() and (stopping or self._is_time_to_save(is_due)):
+                await self._save()
+            if is_due and not stopping:
                 await self._tell_windows()
-            pause = max(self._settings.look_every.total_seconds(), _COST * self._save_took_s)
-            await self._pause(pause)
+            if not stopping:
+                await self._pause(self._settings.look_every.total_seconds())
+        self._ended.set()
+
+    def _is_time_to_save(self, is_due: bool) -> bool:
+        """Also before its time: when too much is in hand, and once for each window that can be told only then."""
+        hurried_for, self._hurried_for = self._hurried_for, self._ledger.floor if is_due else None
+        if self._full.is_set() or (is_due and hurried_for != self._ledger.floor):
+            return True
+        return time.monotonic() >= self._save_at
 
     async def _pause(self, seconds: float) -> None:
         """Wait so long, unless there is too much in hand or the end has come."""
@@ -173,11 +188,9 @@ class _Session:
         try:
             await asyncio.wait({stopped, full}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for each in (stopped, full):
-                each.cancel()
-                with suppress(asyncio.CancelledError):
-                    await each
-        self._full.clear()
+            stopped.cancel()
+            full.cancel()
+            await asyncio.wait({stopped, full})  # not one by one: their cancellations could hide ours
 
     def _has_news(self) -> bool:
         return bool(self._counted) or self._saved_floor != self._ledger.floor
@@ -186,12 +199,12 @@ class _Session:
         """Save the ledger, then acknowledge what it holds."""
         batches = self._counted
         self._counted = []
-        began = time.monotonic()
+        self._full.clear()
         content, floor = self._ledger.to_json(), self._ledger.floor
         packed = await asyncio.to_thread(zlib.compress, content, 1)
         await persist(partial(self._mandate.save, packed), "store_unavailable", self._stop)
         self._saved_floor = floor
-        self._save_took_s = time.monotonic() - began
+        self._save_at = time.monotonic() + min(len(packed) / _BYTES_PER_S, _LONGEST_PAUSE_S)
         for batch in batches:
             await persist(partial(self._acknowledge, batch), "broker_unavailable", self._stop)
         self._room.set()
@@ -210,7 +223,7 @@ class _Session:
         for part in _parts(due):
             await tell(self._broker, [window for _, window in part], self._stop)
             self._ledger.told(part[-1][0])
-        self._ledger.forget_deleted()
+        self._ledger.forget_gone()
 
     async def _caught_up_to(self) -> datetime:
         """Everything published before this moment is in the ledger."""

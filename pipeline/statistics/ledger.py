@@ -17,7 +17,6 @@ from pipeline.statistics.record import Record, applied
 from pipeline.statistics.tally import Rules, merged, stats_of, tallies
 from schemas.fleet_stats import FleetStats
 
-_DAY_MS: Final = 86_400_000
 _FORMAT: Final = 1
 
 
@@ -56,11 +55,10 @@ class Ledger:
         """All windows up to this end are safe with whoever they are told."""
         self.floor = max(self.floor, end)
 
-    def forget_deleted(self) -> None:
-        """Drop machines that were deleted a day before the floor: no older news of them can be under way any more."""
+    def forget_gone(self) -> None:
+        """Drop machines that were deleted so long before the floor that no older news of them can be under way any more."""
         for machine_id, record in list(self.records.items()):
-            last = record.spans[-1]
-            if last.health is None and last.until < self.floor - _DAY_MS:
+            if record.is_gone(self.floor):
                 del self.records[machine_id]
 
     def to_json(self) -> bytes:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pipeline.processor.pools import POOL_NOT_FOUND
 from schemas import envelope
 from schemas.changes import MachineChange
+from schemas.description import Description
 from schemas.health import FAULTS, Health, states_of
 from schemas.ids import is_machine_id
 from schemas.wire import explain
@@ -50,11 +51,16 @@ def observed(key: str, value: bytes, headers: dict[str, str], at: int) -> Observ
         change = MachineChange.model_validate_json(value)
     except ValidationError as error:
         raise ValueError(explain(error)) from error
-    states = states_of(change.description)
-    pools = change.description.dimension("pool")
+    return standing(change.id, change.version, change.description, at)
+
+
+def standing(machine_id: str, version: int, description: Description, at: int) -> Observation:
+    """How a machine stands at this moment."""
+    states = states_of(description)
+    pools = description.dimension("pool")
     return Observation(
-        machine_id=change.id,
-        version=change.version,
+        machine_id=machine_id,
+        version=version,
         at=at,
         health=states[0],
         is_faulty=not FAULTS.isdisjoint(states),

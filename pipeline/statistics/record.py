@@ -22,6 +22,7 @@ from schemas.health import ABLE, Health
 STATES: Final = tuple(Health)
 _NUMBER: Final = {state: number for number, state in enumerate(STATES)}
 _IDLE: Final = (0,) * len(STATES)
+_DAY_MS: Final = 86_400_000
 MAX_TURNS: Final = 20
 """So many of the latest turns are remembered."""
 
@@ -54,6 +55,10 @@ class Span:
         spent[_NUMBER[self.health]] += moment - self.until
         return tuple(spent)
 
+    def is_gone(self, start: int) -> bool:
+        """Whether the machine was deleted more than a day before a window: then nothing is told of it, remembered or not."""
+        return self.health is None and self.until < start - _DAY_MS
+
     def following(self, start: int) -> Self:
         """The same machine at the start of a later window."""
         return replace(self, start=start, until=start, spent=_IDLE, changes=0, recoveries=())
@@ -74,6 +79,10 @@ class Record:
     def span_of(self, start: int) -> Span | None:
         """The last span that does not begin after the window; None: nothing was known of the machine by then."""
         return next((span for span in reversed(self.spans) if span.start <= start), None)
+
+    def is_gone(self, floor: int) -> bool:
+        """Whether no window from there on has any use for it."""
+        return self.spans[-1].is_gone(floor)
 
     def to_json(self) -> bytes:
         """For whoever keeps it."""

@@ -69,7 +69,7 @@ def tallies(records: Iterable[tuple[str, Record]], start: int, rules: Rules) -> 
     counted: dict[str, Tally] = {}
     for machine_id, record in records:
         span = record.span_of(start)
-        if span is not None and span.pool:
+        if span is not None and span.pool and not span.is_gone(start):
             tally = counted.get(span.pool) or counted.setdefault(span.pool, Tally())
             _count(tally, machine_id, span, start, rules)
     return counted

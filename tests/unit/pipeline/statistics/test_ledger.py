@@ -156,7 +156,7 @@ def test_news_from_before_a_deletion_does_not_bring_a_machine_back() -> None:
     assert fleet(ledger).machines == 0
     assert "a" in ledger.records
     ledger.told(T0 + 2 * 24 * HOUR_S * 1000)
-    ledger.forget_deleted()
+    ledger.forget_gone()
     assert ledger.records == {}
 
 
