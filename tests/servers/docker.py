@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 from urllib.parse import urlsplit
 
 from infra.servers.child import free_ports
+from infra.servers.errors import ServerUnavailable
 
 _PING_S: Final = 2
+_REASON_LENGTH: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +35,31 @@ class Container:
 
     @contextmanager
     def running(self) -> Iterator[str]:
-        """Its address, `host:port`, while it runs."""
-        # Slow to import, and only wanted here.
-        from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+        """Its address, `host:port`, while it runs. Raises `ServerUnavailable` when the engine cannot fetch or start it."""
+        from docker.errors import (  # type: ignore[import-untyped]  # noqa: PLC0415  # slow, only wanted here
+            DockerException,
+        )
+
+        with ExitStack() as stack:
+            try:
+                address = self._start(stack)
+            except (DockerException, RuntimeError, OSError) as error:
+                reason = " ".join(str(error).split())[:_REASON_LENGTH]
+                raise ServerUnavailable(f"Docker gives no container of {self.image} ({reason})") from error
+            yield address
+
+    def _start(self, stack: ExitStack) -> str:
+        from testcontainers.core.container import DockerContainer  # noqa: PLC0415  # as above
         from testcontainers.core.wait_strategies import LogMessageWaitStrategy  # noqa: PLC0415
 
         (port,) = free_ports(1)
         container = DockerContainer(self.image, command=self.command).with_bind_ports(self.port, port)
-        address = f"{container.get_container_host_ip()}:{port}"
+        address = f"{container.get_docker_client().host()}:{port}"  # known before it has started
         for name, value in self.environment.items():
             container.with_env(name, value.format(address=address))
         container.waiting_for(LogMessageWaitStrategy(self.ready, times=self.ready_times))
-        with container:
-            yield address
+        stack.enter_context(container)
+        return address
 
 
 @cache

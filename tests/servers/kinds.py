@@ -6,14 +6,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from infra.servers.errors import ServerUnavailable
 from tests.servers.docker import Container, docker_answers
+
+_NO_ENGINE: Final = "no Docker engine answers, and without one it cannot be had"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class ServerKind:
     """None: it cannot be had without Docker."""
     address: str = "{address}"
     """What clients of the container want, made of its `host:port`."""
+    surprises: list[str] = field(default_factory=list, compare=False)
+    """Why another server was used than `announcement` said, for the summary of the test report."""
 
     def choice(self) -> str:
         """What `running` will use, in words; cheap. Raises `ServerUnavailable` when there is nothing to use."""
@@ -60,7 +65,7 @@ class ServerKind:
         if docker_answers():
             return f"a container of {self.container.image}"
         if self.own is None:
-            raise ServerUnavailable("no Docker engine answers, and without one it cannot be had")
+            raise ServerUnavailable(_NO_ENGINE)
         self.own.check()
         return self.own.words
 
@@ -73,17 +78,34 @@ class ServerKind:
 
     @contextmanager
     def running(self) -> Iterator[TestServer]:
-        """The first of the three ways that is open. Raises `ServerUnavailable` when none is."""
+        """The first of the three ways that is open. Raises `ServerUnavailable` when none is.
+
+        An engine may answer and yet not be able to fetch an image: then it is as if there were none.
+        """
         choice = self.choice()
         given = os.environ.get(self.variable)
         if given:
             yield TestServer(given, choice)
-        elif docker_answers() or self.own is None:
-            with self.container.running() as address:
-                yield TestServer(self.address.format(address=address), choice)
-        else:
-            with temporary_folder() as folder, self.own.running(folder) as address:
-                yield TestServer(address, choice)
+            return
+        with ExitStack() as stack:
+            yield (docker_answers() and self._contained(stack)) or self._own(stack)
+
+    def _contained(self, stack: ExitStack) -> TestServer | None:
+        try:
+            address = stack.enter_context(self.container.running())
+        except ServerUnavailable as error:
+            if self.own is None:
+                raise
+            self.surprises.append(f"{self.name} for tests: {self.own.words}, because {error}")
+            return None
+        return TestServer(self.address.format(address=address), self.choice())
+
+    def _own(self, stack: ExitStack) -> TestServer:
+        if self.own is None:
+            raise ServerUnavailable(_NO_ENGINE)
+        self.own.check()
+        folder = stack.enter_context(temporary_folder())
+        return TestServer(stack.enter_context(self.own.running(folder)), self.own.words)
 
     @contextmanager
     def running_or_skip(self) -> Iterator[TestServer]:

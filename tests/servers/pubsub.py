@@ -9,7 +9,7 @@ from typing import Final
 
 from infra.servers.pubsub.server import PubsubServer, check_programs
 from tests.servers.docker import Container
-from tests.servers.kinds import OwnServer, ServerKind
+from tests.servers.kinds import OwnServer, ServerKind, TestServer
 
 
 @contextmanager
@@ -17,6 +17,8 @@ def _fake(folder: Path) -> Iterator[str]:
     with PubsubServer.start(folder) as server:
         yield server.address
 
+
+_FAKE: Final = OwnServer(words="Google's fake server pstest", check=check_programs, running=_fake)
 
 PUBSUB: Final = ServerKind(
     name="Pub/Sub",
@@ -27,5 +29,10 @@ PUBSUB: Final = ServerKind(
         ready="Server started, listening on",
         command="gcloud beta emulators pubsub start --project=labkeeper-test --host-port=0.0.0.0:8085",
     ),
-    own=OwnServer(words="Google's fake server pstest", check=check_programs, running=_fake),
+    own=_FAKE,
 )
+
+
+def is_fake(server: TestServer) -> bool:
+    """Whether it is the fake, whose gaps are known, and neither the emulator nor a server that somebody gave us."""
+    return server.choice == _FAKE.words
