@@ -293,7 +293,9 @@ def service_options(function: Decorated) -> Decorated:
             "--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve metrics on."
         ),
         click.option(
-            "--metrics-port", type=int, help="Serve Prometheus metrics, and /healthz, on this port.  [default: do not]"
+            "--metrics-port",
+            type=int,
+            help="Serve Prometheus metrics, and /healthz, on this port.  [default: do not]",
         ),
     ):
         function = option(function)

@@ -9,6 +9,7 @@ import pytest
 from consumers.fleet_stats.__main__ import command
 from consumers.fleet_stats.faust_table import make_app
 from pipeline import command as commands
+from pipeline import metrics
 from pipeline.broker.kafka_client import Link
 from pipeline.settings import KafkaSettings, SaslMechanism
 
@@ -19,6 +20,15 @@ def test_faust_without_kafka_is_refused_in_a_sentence(capsys: pytest.CaptureFixt
 
     assert ended.value.code == 1
     assert "with --broker embedded use --runner plain" in capsys.readouterr().err
+
+
+def test_the_length_of_a_window_is_told_before_the_first_one_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumers.fleet_stats.__main__.serve", lambda *_: None)
+
+    with pytest.raises(SystemExit):
+        commands.run(command, ["--database-url", "postgresql:///nowhere", "--window", "1800"])
+
+    assert metrics.STATISTICS.get_sample_value("labkeeper_fleet_stats_window_seconds") == 1800
 
 
 async def test_faust_is_told_who_we_are(tmp_path: Path) -> None:
