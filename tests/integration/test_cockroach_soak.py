@@ -275,7 +275,9 @@ async def check_changes(url: str, messages: Sequence[Received]) -> None:
         assert sorted(states) == list(range(first, rows[machine].row_version + 1))
 
 
-async def test_three_faults_in_ten_statements_leave_no_trace(databases: tuple[str, str, str]) -> None:
+async def test_three_faults_in_ten_statements_leave_no_trace(
+    databases: tuple[str, str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     broker_url, calm_url, rough_url = databases
     retries: Counter[str] = Counter()
     deck = Deck(FAULTS, statements=STATEMENTS, seed=20260301)
@@ -289,7 +291,8 @@ async def test_three_faults_in_ten_statements_leave_no_trace(databases: tuple[st
         with CockroachProxy.in_front_of(rough_url, deck, pause_s=0.01, down_s=1) as proxy:
             async with opened_store(make_dsn(proxy.dsn, connect_timeout=2), retries) as store:
                 found = await run(rough_url, store, broker)
-        sys.stdout.write(f"{proxy.report()}\nretries: {dict(retries.most_common())}\n")
+        with capsys.disabled():
+            sys.stdout.write(f"\n{proxy.report()}\nretries: {dict(retries.most_common())}\n")
 
         assert found.rows == expected.rows
         assert found.history == expected.history
