@@ -30,13 +30,17 @@ from pipeline.store.messages import change_message, deletion_message
 from pipeline.store.protocol import LABKEEPER_USER, Change, Page, Query, Updated
 from pipeline.store.retention import forget_history
 from pipeline.store.services import SqlCheckpoints, SqlLeases, SqlOutbox, SqlProgressLog
-from pipeline.store.transaction import Database, RetryPolicy, Session
+from pipeline.store.transaction import Database, Isolation, RetryPolicy, Session, Work
 from pipeline.store.writing import Order, Outdated, announce, check_versions, write, write_history
 from schemas.changes import HistoryEntry
 from schemas.description import Description
 from schemas.ids import is_machine_id
 
 _NO_POOLS: Final = Pools(())
+
+
+class Strangers(Exception):
+    """Some of the machines have no row that could be locked."""
 
 
 class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
@@ -82,7 +86,7 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
 
         def work(session: Session) -> list[Edit]:
             befores = self._locked(session, [machine_id])
-            if not create and machine_id not in befores:
+            if not create and not befores:
                 raise MachineNotFound(machine_id)
             edits = self._carry_out(session, order, befores)
             updated = edits[0].updated
@@ -90,7 +94,7 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
                 announce(session, change_message(updated, who), updated.after.row_version, now)
             return edits
 
-        edits = await self._database.run(work)
+        edits = await self._database.on_a_thread(lambda: self._transact(work))
         self._remember(edits)
         return edits[0].updated
 
@@ -106,11 +110,18 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
 
     def _write_many(self, order: Order) -> list[Edit]:
         try:
-            edits = self._database.transact(lambda session: self._write_at_once(session, order))
+            edits = self._transact(lambda session: self._write_at_once(session, order))
         except Outdated:
-            edits = self._database.transact(lambda session: self._write_locked(session, order))
+            edits = self._transact(lambda session: self._write_locked(session, order))
         self._remember(edits)
         return edits
+
+    def _transact(self, work: Work[list[Edit]]) -> list[Edit]:
+        """Locked rows are enough, unless there are machines whose rows are not there to be locked."""
+        try:
+            return self._database.transact(work, Isolation.LOCKED)
+        except Strangers:
+            return self._database.transact(work)
 
     def _remember(self, edits: Sequence[Edit]) -> None:
         self._cache.remember({each.machine_id: each.after for each in edits if each.after.row_version > 0})
@@ -138,8 +149,10 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
             return None
 
     def _locked(self, session: Session, machine_ids: Sequence[str]) -> dict[str, Description]:
-        """Those that exist, locked until the transaction ends."""
+        """Those that exist, locked until the transaction ends. Raises `Strangers` if that is not all, and not enough."""
         versions = session.fetch(queries.LOCK_VERSIONS, (plain_array(machine_ids),))
+        if session.isolation is Isolation.LOCKED and len(versions) < len(machine_ids):
+            raise Strangers
         befores = self._cache.find((machine_id, version) for machine_id, version in versions)
         unknown = [machine_id for machine_id, _ in versions if machine_id not in befores]
         if unknown:

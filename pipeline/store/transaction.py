@@ -16,12 +16,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from typing import Any, Final, LiteralString, TypeVar
 
 import orjson
 import psycopg2
 import psycopg2.extras
-from psycopg2.extensions import ISOLATION_LEVEL_SERIALIZABLE, STATUS_READY, parse_dsn
+from psycopg2.extensions import (
+    ISOLATION_LEVEL_REPEATABLE_READ,
+    ISOLATION_LEVEL_SERIALIZABLE,
+    STATUS_READY,
+    parse_dsn,
+)
 
 from pipeline.errors import Misconfigured, Rejected, StoreUnavailable
 from pipeline.retry import Backoff
@@ -57,6 +63,17 @@ _FORGET_SIGNATURES: Final = "DELETE FROM transaction_ledger WHERE signed_at < no
 """Of worker threads that ended long ago; one that still lives misses nothing by it."""
 
 
+class Isolation(Enum):
+    """Who makes sure that transactions come to what they would come to one after the other."""
+
+    SERIALIZABLE = ISOLATION_LEVEL_SERIALIZABLE
+    """The database, whatever the transaction reads. PostgreSQL then takes a look at a row for a look at its whole index
+    page, and breaks off transactions that have nothing to do with one another."""
+    LOCKED = ISOLATION_LEVEL_REPEATABLE_READ
+    """The transaction: each row that it decides upon, it locks or writes. Then a snapshot is enough on PostgreSQL;
+    CockroachDB is serializable all the same. Decision 015."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How long to insist. The delay before the n-th retry is anywhere between 0 and `first` doubled n times."""
@@ -75,7 +92,8 @@ class RetryPolicy:
 class Session:
     """What a transaction's callback may do with the database."""
 
-    def __init__(self, cursor: Any, watch: Watch) -> None:
+    def __init__(self, cursor: Any, watch: Watch, isolation: Isolation = Isolation.SERIALIZABLE) -> None:
+        self.isolation = isolation
         self._cursor = cursor
         self._watch = watch
         self.has_written = False
@@ -162,15 +180,15 @@ class Database:
             raise StoreUnavailable("the store has been closed")
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
-    def transact(self, work: Work[T]) -> T:
-        """Run `work` in a serializable transaction until it has been committed, once, and return what it returned.
+    def transact(self, work: Work[T], isolation: Isolation = Isolation.SERIALIZABLE) -> T:
+        """Run `work` in a transaction until it has been committed, once, and return what it returned.
 
         Raises `Rejected` for data that the database will not take, `Misconfigured`, and `StoreUnavailable` when the time
         to insist is up (it may have been committed nevertheless). Anything that `work` raises undoes the transaction and
         surfaces at once.
         """
         in_doubt: dict[str, T] = {}
-        return self._insist(lambda: self._attempt(work, in_doubt))
+        return self._insist(lambda: self._attempt(work, isolation, in_doubt))
 
     def query(self, work: Work[T]) -> T:
         """Run `work`, a single statement that is its own transaction and may safely run twice. Raises like `transact`."""
@@ -204,12 +222,13 @@ class Database:
                     raise StoreUnavailable(f"the database cannot do it now: {explained(error)}") from error
                 self._on_retry(reason)
 
-    def _attempt(self, work: Work[T], in_doubt: dict[str, T]) -> T:
+    def _attempt(self, work: Work[T], isolation: Isolation, in_doubt: dict[str, T]) -> T:
         connection = self._connected()
         try:
             self._set_autocommit(connection, False)
+            connection.isolation_level = isolation.value  # says nothing yet: BEGIN will
             with connection.cursor() as cursor:
-                session = Session(cursor, self._own.watch)
+                session = Session(cursor, self._own.watch, isolation)
                 if in_doubt and (signature := self._signature(session)) in in_doubt:
                     return in_doubt[signature]
                 result = work(session)
@@ -281,7 +300,6 @@ class Database:
             self._open.add(connection)
         milliseconds = str(int(self._policy.statement_timeout.total_seconds() * 1000))
         try:
-            connection.set_session(isolation_level=ISOLATION_LEVEL_SERIALIZABLE)
             connection.autocommit = True
             with connection.cursor() as cursor, self._own.watch:
                 cursor.execute(_PREPARE_SESSION, {"milliseconds": milliseconds})
