@@ -97,8 +97,9 @@ class Subscription(Protocol):
     def __aiter__(self) -> AsyncIterator[Batch]:
         """Batches as they come, for ever.
 
-        At most two batches are held in memory: a reader that does not ask for more stops the reading. Faults of the
-        broker are ridden out inside (back off, reconnect); the iterator ends only when the subscription is closed.
+        At most two batches are held in memory: a reader that does not ask for more stops the reading. A member of a group
+        that has `max_records` twice and acknowledges none of it may get no more until it does. Faults of the broker are
+        ridden out inside (back off, reconnect); the iterator ends only when the subscription is closed.
         """
         ...
 

@@ -74,6 +74,12 @@ class Leases:
         if held is not None and held.place is not None:
             self._ids.pop(held.place, None)
 
+    def give_up(self, message_id: str) -> str:
+        """Hand it out for good: the ack id, for whoever acknowledges it."""
+        ack_id = self._held[message_id].ack_id
+        self.forget(message_id)
+        return ack_id
+
     async def keep(self) -> None:
         """Renew what would run out, for ever."""
         while True:

@@ -1,7 +1,7 @@
 """Reading a subscription of Pub/Sub: a stream of messages, leases that are kept alive, batches that are handed out.
 
-The server sends at most four batches ahead of what has been acknowledged. Every message is leased to us for the ack
-deadline; while it is in our hands the lease is renewed well before. A message that comes again while we still hold it is
+One batch is in the reader's hands, one waits for it; the server sends no more until something has been acknowledged. Every
+message is leased to us for the ack deadline; while it is in our hands the lease is renewed well before. A message that comes again while we still hold it is
 not handed out twice: only its lease is renewed. Whether a lease still holds is judged by our own clock, from the moment
 at which the last renewal that the server confirmed was *sent*, so we never believe in it for longer than the server does.
 """
@@ -29,7 +29,6 @@ from pipeline.errors import BrokerUnavailable, Misconfigured
 from pipeline.retry import Backoff
 from schemas.ids import new_ulid
 
-_BATCHES_AHEAD: Final = 4
 _AHEAD_BYTES: Final = 64 * 1024 * 1024
 _LONGEST_PAUSE_S: Final = 2.0
 _HEARTBEAT_S: Final = 30.0
@@ -52,6 +51,11 @@ class Options:
     """Nobody else reads it: nothing has to be acknowledged, and it is deleted at the end."""
     ack_deadline: timedelta
 
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages the server may have with us: two batches, less what is acknowledged as it is handed out."""
+        return self.max_records if self.is_private else 2 * self.max_records
+
 
 class PubsubSubscription:
     """See `protocol.Subscription`."""
@@ -67,7 +71,9 @@ class PubsubSubscription:
         self._waiting_since = 0.0
         """When the first of them arrived; monotonic."""
         self._has_arrived = asyncio.Event()
-        self._has_room = asyncio.Event()
+        self._given: list[str] = []
+        """Ack ids of what a private reader has been given, which nobody else will acknowledge."""
+        self._has_given = asyncio.Event()
         self._stream: Any = None
         self._stream_ended = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
@@ -132,17 +138,18 @@ class PubsubSubscription:
         lost: set[int] = set()
         while self._ready and len(messages) < self._options.max_records:
             message_id, message = self._ready.popleft()
-            if message.partition in lost or not (
-                self._options.is_private or self._leases.is_held(message_id)
-            ):
+            if message.partition in lost or not self._leases.is_held(message_id):
                 lost.add(message.partition)
                 self._leases.forget(message_id)
                 continue
             messages.append(message)
-            self._leases.hand_out(message_id, message)
+            if self._options.is_private:
+                self._given.append(self._leases.give_up(message_id))
+            else:
+                self._leases.hand_out(message_id, message)
         if lost:
             self._drop(lost)
-        self._has_room.set()
+        self._has_given.set()
         self._waiting_since = time.monotonic()
         return messages
 
@@ -158,8 +165,29 @@ class PubsubSubscription:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._leases.keep())
                 tasks.create_task(self._read())
+                if self._options.is_private:
+                    tasks.create_task(self._let_go())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
+
+    async def _let_go(self) -> None:
+        """Acknowledge what a private reader has been given, so that more may come."""
+        backoff = Backoff(cap_s=_LONGEST_PAUSE_S)
+        while True:
+            await self._has_given.wait()
+            self._has_given.clear()
+            given, self._given = self._given, []
+            try:
+                await self._leases.pass_over(given)
+            except BrokerUnavailable as error:
+                logs.get_logger().warning(
+                    "broker_acknowledge_failed", topic=self._options.topic, reason=str(error)
+                )
+                self._given = given + self._given
+                self._has_given.set()
+                await asyncio.sleep(backoff.next())
+            else:
+                backoff.reset()
 
     async def _say_farewell(self) -> None:
         """Ask for no more, and take what is on its way: whatever the server has sent is leased to us."""
@@ -195,7 +223,7 @@ class PubsubSubscription:
                     self._options.subscription,
                     stream_ack_deadline_seconds=int(self._options.ack_deadline.total_seconds()),
                     client_id=self._client_id,
-                    max_outstanding_messages=_BATCHES_AHEAD * self._options.max_records,
+                    max_outstanding_messages=self._options.unacknowledged,
                     max_outstanding_bytes=_AHEAD_BYTES,
                 )
             )
@@ -220,9 +248,6 @@ class PubsubSubscription:
         for each in arrived:
             if FENCE in each.message.attributes:
                 passed_over.append(each.ack_id)
-            elif self._options.is_private:
-                passed_over.append(each.ack_id)
-                self._ready.append((each.message.message_id, self._decoded(each.message)))
             elif not self._leases.renew(each.message.message_id, each.ack_id, at):
                 message = self._decoded(each.message)
                 self._leases.add(each.message.message_id, each.ack_id, at)
@@ -230,9 +255,6 @@ class PubsubSubscription:
         self._has_arrived.set()
         if passed_over:
             await self._leases.pass_over(passed_over)
-        while self._options.is_private and len(self._ready) >= 2 * self._options.max_records:
-            self._has_room.clear()
-            await self._has_room.wait()
 
     def _decoded(self, message: Any) -> Received:
         return decode(self._options.topic, message, self._options.partitions, self._offsets)

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -34,6 +34,8 @@ pytestmark = pytest.mark.integration
 
 PATIENCE_S: Final = 30.0
 DEADLINE: Final = timedelta(seconds=2)
+PAUSE_S: Final = 0.3
+"""Several rounds of the server, in which it sends what it may."""
 PROJECT: Final = "labkeeper-test"
 GROUPS: Final[Mapping[str, Sequence[str]]] = {
     MACHINE_EVENTS: ("readers",),
@@ -79,6 +81,27 @@ def die(subscription: Subscription) -> None:
 
 def ack_ids_of(subscription: PubsubSubscription) -> set[str]:
     return {held.ack_id for held in subscription._leases._held.values()}
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+def leased(server: PubsubDouble, group: str) -> int:
+    """How many messages are with readers of the subscription."""
+    (found,) = (each for name, each in server.subscriptions.items() if f".{group}" in name)
+    return sum(item.stream is not None for lane in found.lanes.values() for item in lane)
+
+
+async def most_leased(server: PubsubDouble, group: str, *, for_s: float) -> int:
+    most = 0
+    deadline = time.monotonic() + for_s
+    while time.monotonic() < deadline:
+        most = max(most, leased(server, group))
+        await asyncio.sleep(0.005)
+    return most
 
 
 @pytest.fixture
@@ -284,6 +307,59 @@ class TestLeases:
         await patient.close()
 
 
+class TestFlowControl:
+    """However much is waiting: one batch in the reader's hands, and one that waits for it."""
+
+    async def test_a_reader_that_acknowledges_nothing_gets_two_batches(
+        self, broker: PubsubBroker, server: PubsubDouble
+    ) -> None:
+        await broker.publish(events(range(300)))
+        async with broker.subscribe(MACHINE_EVENTS, group="readers", max_records=20) as subscription:
+            (first,) = await take(subscription, 1, acknowledge=False)
+            await until(lambda: leased(server, "readers") == 40)
+            assert await most_leased(server, "readers", for_s=PAUSE_S) == 40
+            (second,) = await take(subscription, 20, acknowledge=False)
+            asking = asyncio.ensure_future(anext(aiter(subscription)))
+            await subscription.acknowledge(first)
+            third = await asyncio.wait_for(asking, PATIENCE_S)
+            assert leased(server, "readers") <= 40
+        assert [len(batch.messages) for batch in (first, second)] == [20, 20]
+        assert not {m.value for m in third.messages} & {m.value for m in (*first.messages, *second.messages)}
+
+    async def test_a_private_reader_that_does_not_ask_is_sent_one_more(
+        self, broker: PubsubBroker, server: PubsubDouble
+    ) -> None:
+        await broker.publish(events(range(300)))
+        async with broker.subscribe(MACHINE_EVENTS, group=None, max_records=20) as subscription:
+            (first,) = await take(subscription, 1)
+            await until(lambda: leased(server, "only-") == 20)
+            assert await most_leased(server, "only-", for_s=PAUSE_S) == 20
+            rest = messages_of(await take(subscription, 280))
+        assert values([*first.messages, *rest]) == list(range(300))
+
+    async def test_what_waits_for_a_private_reader_waits_longer_than_the_ack_deadline(
+        self, broker: PubsubBroker, server: PubsubDouble
+    ) -> None:
+        await broker.publish(events(range(60)))
+        async with broker.subscribe(MACHINE_EVENTS, group=None, max_records=20) as subscription:
+            first = messages_of(await take(subscription, 1))
+            await until(lambda: server.calls["ModifyAckDeadline"] >= 6)
+            rest = messages_of(await take(subscription, 40))
+        assert values([*first, *rest]) == list(range(60))
+
+    async def test_a_private_reader_goes_on_when_nothing_could_be_acknowledged_for_a_while(
+        self, broker: PubsubBroker, server: PubsubDouble
+    ) -> None:
+        await broker.publish(events(range(60)))
+        server.refusals["Acknowledge"] = Refused(grpc.StatusCode.UNAVAILABLE, "try again")
+        async with broker.subscribe(MACHINE_EVENTS, group=None, max_records=20) as subscription:
+            first = messages_of(await take(subscription, 20))
+            await until(lambda: server.calls["Acknowledge"] >= 2)
+            del server.refusals["Acknowledge"]
+            rest = messages_of(await take(subscription, 40))
+        assert set(values([*first, *rest])) == set(range(60))
+
+
 class TestLoss:
     async def test_a_reader_rides_out_the_loss_of_the_server(
         self, broker: PubsubBroker, server: PubsubDouble
@@ -361,7 +437,7 @@ class TestLag:
             await broker.publish(events(range(first, first + 30)))
             first += 30
             async with broker.subscribe(MACHINE_EVENTS, group="readers", max_records=7) as subscription:
-                batches = await take(subscription, chance.randrange(1, 30), acknowledge=False)
+                batches = await take(subscription, chance.randrange(1, 15), acknowledge=False)
                 for batch in batches[: chance.randrange(len(batches) + 1)]:
                     await subscription.acknowledge(batch)
                 lags = await broker.lag(MACHINE_EVENTS, group="readers")
