@@ -63,8 +63,10 @@ def asyncapi(version: str) -> dict[str, Any]:
         "info": {
             "title": "Labkeeper",
             "version": version,
-            "description": "Message key = ordering key = partition key = machine id, on `fleet.stats` the pool. The value is bare "
-            "JSON; metadata travels as CloudEvents binary-mode headers. A message without headers is accepted.",
+            "description": "The key of a message is the machine id, on `fleet.stats` the pool; messages with one key keep their order. "
+            "On Kafka it is the record's key. On Pub/Sub it is the attribute `labkeeper_key`, and the ordering key is the "
+            "number of the partition, in decimal: CRC-32 of the key, modulo the number of partitions. The value is bare JSON; "
+            "metadata travels as CloudEvents binary-mode headers, on Pub/Sub as attributes. A message without them is accepted.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",

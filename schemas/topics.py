@@ -1,4 +1,8 @@
-"""Names of the topics. Message key = ordering key = partition key: the machine id, or on `fleet.stats` the pool."""
+"""Names of the topics. A message's key is the machine id, or on `fleet.stats` the pool: it decides the partition, and so the order.
+
+On Kafka that is the record's key. On Pub/Sub the key is the attribute `labkeeper_key`, and the ordering key is the number of the
+partition that the key hashes to: all machines of a partition share one order (docs/decisions/012-pubsub.md).
+"""
 
 from __future__ import annotations
 
