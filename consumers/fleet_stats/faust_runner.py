@@ -17,10 +17,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
+
+from faust.types import TP
 
 from consumers.fleet_stats.faust_log import route_faust_log
 from consumers.fleet_stats.faust_table import RecordTable, changelog_of, make_app
@@ -32,7 +35,7 @@ from pipeline.broker.catalogue import Catalogue
 from pipeline.broker.deadletter import DeadLetters
 from pipeline.broker.kafka_client import Link
 from pipeline.broker.kafka_inspector import Inspector
-from pipeline.broker.protocol import Broker, Received
+from pipeline.broker.protocol import Broker, Lag, Received
 from pipeline.clock import Clock
 from pipeline.errors import BrokerUnavailable, Misconfigured
 from pipeline.service import Abandoned, persist, wait_for
@@ -52,6 +55,8 @@ _WRITE_S: Final = 5.0
 _LOOK_S: Final = 0.2
 """How often what was processed is acknowledged."""
 _AT_ONCE: Final = 10
+_STILL_S: Final = 8.0
+"""A partition of which nothing is committed for so long, though there is something, is read again."""
 
 log = logs.get_logger()
 
@@ -154,6 +159,8 @@ class Worker:
         self._whole = asyncio.Event()
         """Set once the whole table has been here, and so the floor is known."""
         self._floor = Ledger.beginning(self._rules, at=milliseconds(clock.now())).floor
+        self._unread: dict[int, tuple[datetime | None, float]] = {}
+        """By partition: when the oldest unread change was published, and since when (monotonic) it has been that one."""
         self._failure: BaseException | None = None
 
     @contextlib.asynccontextmanager
@@ -306,7 +313,28 @@ class Worker:
         lags = await self._broker.lag(MACHINE_CHANGES, group=FAUST_GROUP)
         for lag in lags:
             metrics.CONSUMER_LAG.labels(FAUST_GROUP, MACHINE_CHANGES, str(lag.partition)).set(lag.unread)
+        await self._read_again([lag for lag in lags if self._stands_still(lag)])
         return min(lag.oldest_unread_at or lag.measured_at for lag in lags)
+
+    def _stands_still(self, lag: Lag) -> bool:
+        before, since = self._unread.get(lag.partition, (None, 0.0))
+        if lag.oldest_unread_at is None or lag.oldest_unread_at != before:
+            self._unread[lag.partition] = lag.oldest_unread_at, time.monotonic()
+            return False
+        return time.monotonic() - since > _STILL_S
+
+    async def _read_again(self, lags: Sequence[Lag]) -> None:
+        """From the committed position: what Faust had queued while the group rearranged itself, it may have dropped.
+
+        What is read twice the versions tell.
+        """
+        consumer = self._app.consumer
+        for lag in lags:
+            place = TP(self._topic, lag.partition)
+            committed = consumer._committed_offset[place]  # noqa: SLF001  # Faust has no other way to tell
+            await consumer.seek(place, committed or 0)
+            del self._unread[lag.partition]
+            log.warning("read_again", partition=lag.partition, unread=lag.unread)
 
 
 def _text(raw: bytes | None) -> str:

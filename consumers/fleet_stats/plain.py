@@ -129,7 +129,8 @@ class _Session:
         async for batch in until_stopped(self._reader, self._stop):
             await self._count(batch)
             self._counted.append(batch)
-            while sum(len(each.messages) for each in self._counted) >= _IN_HAND:
+            most = min(_IN_HAND, 2 * self._settings.max_records)
+            while sum(len(each.messages) for each in self._counted) >= most:
                 self._room.clear()
                 self._full.set()
                 await self._room.wait()

@@ -41,7 +41,8 @@ class FleetStatsSettings:
     """How often the state is saved, and looked whether a window can be told."""
     lease: timedelta = timedelta(seconds=15)
     """After so long without a sign of life another process takes over."""
-    max_records: int = 2000
+    max_records: int = 10_000
+    """In a batch. A broker need not send more than two batches that are not acknowledged, which is when the ledger is saved."""
     max_wait: timedelta = timedelta(milliseconds=500)
     """How long a batch that is not full waits for more; nobody waits for it."""
     reject_limit: RejectLimit = RejectLimit()

@@ -4,95 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+import zlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from itertools import count, pairwise
 
 import pytest
 
+from consumers.fleet_stats import plain
 from consumers.fleet_stats.plain import PlainRunner
-from consumers.fleet_stats.settings import GROUP, LEASE, FleetStatsSettings
-from pipeline.broker.memory import MemoryBroker
-from pipeline.broker.protocol import Outgoing, Received
-from pipeline.clock import ManualClock
-from pipeline.store.memory import MemoryStore
-from pipeline.store.messages import change_message, deletion_message
-from pipeline.store.protocol import Checkpoint, Updated
-from schemas.changes import ChangeKind
+from consumers.fleet_stats.settings import LEASE, FleetStatsSettings
+from pipeline.broker.protocol import Lag, Outgoing, Received
+from pipeline.errors import StoreUnavailable
+from pipeline.statistics.ledger import Ledger
+from pipeline.statistics.observation import milliseconds, observed
+from pipeline.statistics.tally import Rules
+from pipeline.store.messages import deletion_message
+from pipeline.store.protocol import Checkpoint
 from schemas.description import Description
 from schemas.fleet_stats import WHOLE_FLEET, FleetStats
 from schemas.health import Health
 from schemas.topics import FLEET_STATS, MACHINE_CHANGES, dead_letters_of
-
-NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
-SOON = timedelta(milliseconds=2)
-DEADLINE_S = 10.0
-
-
-def change(machine_id: str, version: int, **fields: object) -> Outgoing:
-    """A machine's new state."""
-    dimensions = {"id": [machine_id], "pool": ["Lab"]}
-    machine = Description.new(machine_id, now=NOON).model_copy(
-        update={"dimensions": dimensions, "row_version": version, **fields}
-    )
-    return change_message(Updated(machine_id, machine, [ChangeKind.HEARTBEAT]), "labkeeper")
-
-
-@dataclass
-class Lab:
-    """Store and broker in memory, under one clock."""
-
-    clock: ManualClock = field(default_factory=lambda: ManualClock(NOON))
-    settings: FleetStatsSettings = field(
-        default_factory=lambda: FleetStatsSettings(look_every=SOON, max_wait=SOON, lease=timedelta(seconds=2))
-    )
-
-    def __post_init__(self) -> None:
-        self.store = MemoryStore(clock=self.clock)
-        self.broker = MemoryBroker(clock=self.clock)
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
-        """A runner, stopped in order at the end unless it was cancelled before."""
-        stop = asyncio.Event()
-        runner = PlainRunner(self.store, self.broker, self.clock, self.settings)
-        task = asyncio.create_task(runner.run(stop))
-        try:
-            yield task
-        finally:
-            stop.set()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    async def publish(self, *messages: Outgoing, after: timedelta = timedelta(0)) -> None:
-        """Publish so much later."""
-        self.clock.advance(after)
-        await self.broker.publish(messages)
-
-    async def told(self) -> list[FleetStats]:
-        """All that lies in `fleet.stats`."""
-        messages = await self.broker.fetch(FLEET_STATS, limit=10_000)
-        return [FleetStats.model_validate_json(message.value) for message in messages]
-
-    async def fleet(self, windows: int) -> list[FleetStats]:
-        """So many windows of the whole fleet, once they are told."""
-        async with asyncio.timeout(DEADLINE_S):
-            while len(found := [each for each in await self.told() if each.pool == WHOLE_FLEET]) < windows:
-                await asyncio.sleep(0.005)
-        return found
-
-    async def until_begun(self) -> None:
-        """Wait until the state has been saved for the first time."""
-        async with asyncio.timeout(DEADLINE_S):
-            while not ((saved := await self.store.checkpoint(LEASE)) and saved.content):
-                await asyncio.sleep(0.005)
-
-    async def until_read(self) -> None:
-        """Wait until everything published is acknowledged."""
-        async with asyncio.timeout(DEADLINE_S):
-            while any(lag.unread for lag in await self.broker.lag(MACHINE_CHANGES, group=GROUP)):
-                await asyncio.sleep(0.005)
+from tests.unit.consumers.fleet_stats.lab import (
+    MINUTE,
+    NOON,
+    SOON,
+    Fate,
+    Killed,
+    Lab,
+    MortalBroker,
+    MortalStore,
+    change,
+    until,
+)
 
 
 async def test_a_window_is_told_once_its_end_and_the_grace_have_passed() -> None:
@@ -173,39 +118,201 @@ async def test_an_outage_of_ours_leaves_no_hole() -> None:
     assert windows[3].recoveries == 1
 
 
-@pytest.mark.parametrize("at", range(8))
-async def test_a_crash_anywhere_neither_loses_nor_doubles_a_window(at: int) -> None:
-    """Cancelled, without any of what a stop in order does, before the `at`-th step; then another goes on."""
-    undisturbed, disturbed = await story(crash_before=None), await story(crash_before=at)
+@pytest.mark.parametrize("is_before", [True, False])
+async def test_a_crash_before_or_after_any_call_neither_loses_nor_doubles_a_window(is_before: bool) -> None:
+    """Any call that leaves a trace: a saving, an acknowledgement, a publication. Then another goes on."""
+    for number in count():
+        fate = Fate(before=number) if is_before else Fate(after=number)
 
-    assert disturbed == undisturbed
+        messages, undisturbed = await story(fate)
+
+        assert set(messages) == set(undisturbed)
+        for place, found in messages.items():
+            assert {each.model_dump_json() for each in found} == {undisturbed[place].model_dump_json()}, (
+                number
+            )
+        if not fate.is_dead:
+            break
+    assert {"save", "acknowledge", "publish"} == set(fate.calls)
+    assert number > 20
 
 
-async def story(*, crash_before: int | None) -> dict[tuple[str, datetime], FleetStats]:
-    """A story of eight steps, half a minute each, as it is told in the end. Later messages replace earlier ones."""
+Places = dict[tuple[str, datetime], list[FleetStats]]
+
+
+async def story(fate: Fate) -> tuple[Places, dict[tuple[str, datetime], FleetStats]]:
+    """All that is told of six minutes in which something happens each half minute; and what should be."""
     lab = Lab()
-    steps = [change("a", n, recovering="hot" if n % 3 == 0 else "") for n in range(1, 9)]
-    async with contextlib.AsyncExitStack() as stack:
-        task = await stack.enter_async_context(lab.running())
+    async with replaced_when_killed(lab, fate):
         await lab.until_begun()
-        for number, step in enumerate(steps):
-            await lab.publish(step, change(f"b{number}", 1), after=timedelta(seconds=30))
-            if number == crash_before:
-                task.cancel()
-                await asyncio.wait({task})
-                lab.clock.advance(timedelta(seconds=3))  # its lease runs out
-                await stack.enter_async_context(lab.running())
-            else:
-                await lab.until_read()
-                lab.clock.advance(timedelta(seconds=3))
+        for number in range(1, 9):
+            fault = "hot" if number % 3 == 0 else ""
+            news = [change("a", number, recovering=fault), change(f"b{number}", 1)]
+            gone = [deletion_message(f"b{number - 2}", 2)] if number % 4 == 0 else []
+            await lab.publish(*news, *gone, after=timedelta(seconds=30))
+            await lab.until_read()
+            lab.clock.advance(timedelta(seconds=3))
         lab.clock.advance(3 * MINUTE)
+        fleet = await lab.fleet(6)
+    starts = sorted({each.window_start for each in fleet})
+    assert all(later - earlier == MINUTE for earlier, later in pairwise(starts))
+    messages: Places = defaultdict(list)
+    for each in await lab.told():
+        messages[each.pool, each.window_start].append(each)
+    return messages, await undisturbed(lab, starts[-1] + MINUTE)
+
+
+async def undisturbed(lab: Lab, end: datetime) -> dict[tuple[str, datetime], FleetStats]:
+    """What a reader of the whole topic comes to."""
+    ledger = Ledger.beginning(lab.settings.rules, at=milliseconds(NOON))
+    for message in await lab.broker.fetch(MACHINE_CHANGES, limit=10_000):
+        at = milliseconds(message.published_at)
+        ledger.apply(observed(message.key, message.value, dict(message.headers), at))
+    due = ledger.due(milliseconds(end))
+    return {(each.pool, each.window_start): each for _, window in due for each in window}
+
+
+@contextlib.asynccontextmanager
+async def replaced_when_killed(lab: Lab, fate: Fate) -> AsyncIterator[None]:
+    """A runner that meets its fate; then, once its lease has run out, another."""
+    stop = asyncio.Event()
+
+    async def lives() -> None:
+        store, broker = MortalStore(lab, fate), MortalBroker(lab, fate)
+        try:
+            await PlainRunner(store, broker, lab.clock, lab.settings).run(stop)
+        except Killed:
+            lab.store._leases.clear()
+            await PlainRunner(lab.store, lab.broker, lab.clock, lab.settings).run(stop)
+
+    task = asyncio.create_task(lives())
+    try:
+        yield
+    finally:
+        stop.set()
+        await task
+
+
+class AwayStore(MortalStore):
+    """Cannot save until it has been asked so many times, and counts."""
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab, Fate())
+        self.refusals = 0
+        self.renewals = 0
+        self.savings = 0
+        self.is_open = asyncio.Event()
+        self.is_open.set()
+
+    async def acquire(self, name: str, owner: str, *, seconds: float) -> bool:
+        """See the protocol."""
+        self.renewals += 1
+        return await super().acquire(name, owner, seconds=seconds)
+
+    async def save_checkpoint(self, name: str, checkpoint: Checkpoint, *, owner: str) -> bool:
+        """See the protocol."""
+        await self.is_open.wait()
+        if self.refusals:
+            self.refusals -= 1
+            raise StoreUnavailable("the database is away")
+        self.savings += 1
+        return await super().save_checkpoint(name, checkpoint, owner=owner)
+
+    async def until_renewed(self, times: int = 3) -> None:
+        """Wait until the lease has been renewed so many times more."""
+        wanted = self.renewals + times
+
+        async def is_renewed() -> bool:
+            return self.renewals >= wanted
+
+        await until(is_renewed)
+
+
+def restless() -> FleetStatsSettings:
+    """Renews all the time."""
+    return FleetStatsSettings(look_every=SOON, max_wait=SOON, lease=timedelta(milliseconds=50))
+
+
+async def test_while_saving_takes_long_the_lease_is_renewed() -> None:
+    lab = Lab(settings=restless())
+    store = AwayStore(lab)
+    async with lab.running(store):
+        await lab.until_begun()
+        store.is_open.clear()
+        await lab.publish(change("a", 1))
+
+        await store.until_renewed()
+        store.is_open.set()
         await lab.until_read()
-        await lab.fleet(6)
-    return {
-        (each.pool, each.window_start): each
-        for each in await lab.told()
-        if each.window_end <= NOON + 6 * MINUTE
-    }
+
+
+async def test_after_an_outage_of_the_database_all_goes_on_at_once() -> None:
+    lab = Lab(settings=restless())
+    store = AwayStore(lab)
+    async with lab.running(store):
+        await lab.until_begun()
+        store.refusals = 7  # a few seconds, by how retries wait
+        await lab.publish(change("a", 1))
+        await lab.until_read()
+        await lab.publish(change("b", 1), after=MINUTE / 2)
+        await lab.until_read()
+        lab.clock.advance(MINUTE)
+        (stats, *_) = await lab.fleet(1)
+
+    assert (store.refusals, stats.machines) == (0, 2)
+
+
+async def test_a_large_ledger_is_saved_only_when_a_window_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "_BYTES_PER_S", 1)
+    lab = Lab(settings=restless())
+    store = AwayStore(lab)
+    async with lab.running(store):
+        await lab.until_begun()
+        saved = store.savings
+        await lab.publish(change("a", 1))
+        await store.until_renewed(5)
+        assert store.savings == saved
+
+        lab.clock.advance(2 * MINUTE)
+        (stats, *_) = await lab.fleet(1)
+        await store.until_renewed(5)
+
+    assert stats.machines == 1
+    assert store.savings <= saved + 3  # before the window, before the next one that may be due, at the end
+
+
+async def test_with_too_much_in_hand_it_is_saved_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "_BYTES_PER_S", 1)
+    monkeypatch.setattr(plain, "_IN_HAND", 10)
+    lab = Lab(settings=restless())
+    async with lab.running():
+        await lab.until_begun()
+        for number in range(5):
+            await lab.publish(*[change(f"m{machine}", number + 1) for machine in range(10)])
+            await lab.until_read()
+
+
+def recovering(before: Description) -> Description:
+    """Too hot."""
+    return before.model_copy(update={"recovering": "too hot"})
+
+
+async def test_machines_that_the_topic_knows_no_more_are_taken_from_the_database() -> None:
+    lab = Lab()
+    for machine_id in ("old", "fresh"):
+        await lab.store.update(machine_id, recovering, now=NOON, create=True)
+    lab.clock.advance(timedelta(days=30))
+    async with lab.running():
+        await lab.until_begun()
+        await lab.publish(change("fresh", 1, is_quarantined=True))  # known already
+        await lab.until_read()
+        lab.clock.advance(2 * MINUTE)
+        (first, *_) = await lab.fleet(1)
+
+    assert (first.machines, first.changes) == (2, 0)
+    assert first.machines_by_state[Health.RECOVERING] == 2
+    assert first.machines_by_state[Health.QUARANTINED] == 0
+    assert first.seconds_by_state[Health.RECOVERING] == 120
 
 
 async def test_one_tells_and_the_other_stands_by() -> None:
@@ -239,6 +346,61 @@ async def test_who_was_overtaken_in_its_sleep_tells_nothing() -> None:
         assert not sleeper.done()
 
 
+class DrowsyBroker(MortalBroker):
+    """Its process falls asleep once it knows how far it has read."""
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab, Fate())
+        self.is_asleep = asyncio.Event()
+        self.wakes = asyncio.Event()
+
+    async def lag(self, topic: str, *, group: str) -> Sequence[Lag]:
+        """See the protocol."""
+        found = await super().lag(topic, group=group)
+        self.is_asleep.set()
+        await self.wakes.wait()
+        return found
+
+
+class DrowsyStore(MortalStore):
+    """The same process: asleep, it renews nothing, and awake it has not yet come to that."""
+
+    def __init__(self, lab: Lab, is_asleep: asyncio.Event) -> None:
+        super().__init__(lab, Fate())
+        self._is_asleep = is_asleep
+
+    async def acquire(self, name: str, owner: str, *, seconds: float) -> bool:
+        """See the protocol."""
+        if self._is_asleep.is_set():
+            await asyncio.Event().wait()
+        return await super().acquire(name, owner, seconds=seconds)
+
+
+async def test_who_falls_asleep_just_before_it_tells_looks_again_when_it_wakes() -> None:
+    lab = Lab()
+    broker = DrowsyBroker(lab)
+    async with lab.running(DrowsyStore(lab, broker.is_asleep), broker) as sleeper:
+        await lab.publish(change("a", 1))
+        await lab.until_read()
+        lab.clock.advance(2 * MINUTE)
+        await broker.is_asleep.wait()
+        saved = await lab.store.checkpoint(LEASE)
+        assert saved is not None
+        taken = Checkpoint(saved.revision + 1, saved.content)
+        assert await lab.store.save_checkpoint(LEASE, taken, owner="other")
+        held = lab.store._leases.pop(LEASE)
+
+        broker.wakes.set()
+
+        async def has_given_up() -> bool:
+            return bool(await lab.told()) or not broker._subscriptions
+
+        await until(has_given_up)
+        assert await lab.told() == []
+        assert held[0] != "other"
+        sleeper.cancel()
+
+
 async def test_what_is_no_change_is_parked_and_the_rest_goes_on() -> None:
     lab = Lab()
     async with lab.running():
@@ -267,3 +429,24 @@ async def test_a_deleted_machine_is_gone_from_the_next_window() -> None:
 
     assert first.machines == 1
     assert first.seconds_by_state[Health.AVAILABLE] == 90
+
+
+async def test_a_day_after_its_end_a_machine_is_forgotten_and_its_empty_pool_told_no_more() -> None:
+    settings = FleetStatsSettings(Rules(window=timedelta(hours=1)), look_every=SOON, max_wait=SOON)
+    lab = Lab(settings=settings)
+    async with lab.running():
+        await lab.until_begun()
+        await lab.publish(change("a", 1, dimensions={"id": ["a"], "pool": ["Old"]}), change("b", 1))
+        await lab.publish(deletion_message("a", 2))
+        await lab.until_read()
+        lab.clock.advance(timedelta(hours=30))
+        await lab.fleet(29)
+
+        async def is_forgotten() -> bool:
+            return b'"b":' in (ledger := zlib.decompress(await lab.saved())) and b'"a":' not in ledger
+
+        await until(is_forgotten)
+
+    old = [each for each in await lab.told() if each.pool == "Old"]
+    assert {each.machines for each in old} == {0}
+    assert max(each.window_start for each in old) == NOON + timedelta(days=1)

@@ -1,0 +1,178 @@
+"""The Faust runner's worker, with a broker in memory and without a Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from consumers.fleet_stats import faust_runner
+from consumers.fleet_stats.faust_runner import Worker
+from consumers.fleet_stats.faust_table import make_app
+from consumers.fleet_stats.settings import FAUST_GROUP, FleetStatsSettings
+from pipeline.broker.deadletter import RejectLimit
+from pipeline.broker.memory import MemoryBroker
+from pipeline.broker.protocol import Lag
+from pipeline.clock import ManualClock
+from pipeline.errors import BrokerUnavailable, TooManyRejects
+from pipeline.service import Abandoned
+from schemas import envelope
+from schemas.topics import MACHINE_CHANGES, dead_letters_of
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@dataclass
+class Event:
+    """What Faust hands to its agent: nothing that could be read as a change, unless told otherwise."""
+
+    message: Any
+    acks: int = 0
+
+    def ack(self) -> None:
+        """Faust may commit it."""
+        self.acks += 1
+
+
+def event(value: bytes, offset: int = 0) -> Event:
+    message = SimpleNamespace(
+        key=b"a",
+        value=value,
+        headers=((envelope.ROW_VERSION, b"1"),),
+        timestamp=NOON.timestamp(),
+        partition=0,
+        offset=offset,
+    )
+    return Event(message)
+
+
+@dataclass
+class Consumer:
+    """Faust's."""
+
+    _committed_offset: dict[Any, int]
+    seeks: list[tuple[int, int]] = field(default_factory=list)
+
+    async def seek(self, place: Any, offset: int) -> None:
+        """Go on from there."""
+        self.seeks.append((place.partition, offset))
+
+
+@pytest.fixture
+async def worker(tmp_path: Path) -> Worker:
+    app = make_app("test", ["127.0.0.1:1"], {}, replication=1, folder=str(tmp_path))
+    clock = ManualClock(NOON)
+    settings = FleetStatsSettings(reject_limit=RejectLimit(3, 6))
+    return Worker(app, "machine.changes", 8, MemoryBroker(clock=clock), clock, settings, asyncio.Event())
+
+
+async def test_nothing_is_acknowledged_before_the_changelog_has_it(worker: Worker) -> None:
+    first, second = asyncio.Future[None](), asyncio.Future[None]()
+    processed = event(b"")
+    worker._processed = [processed]
+    worker._table._unwritten = [first, second]
+    acknowledging = asyncio.create_task(worker._acknowledge())
+    second.set_result(None)
+    await asyncio.wait({acknowledging}, timeout=0.05)
+    assert (processed.acks, acknowledging.done()) == (0, False)
+
+    first.set_result(None)
+    await acknowledging
+
+    assert processed.acks == 1
+
+
+async def test_what_the_changelog_does_not_take_is_not_acknowledged(worker: Worker) -> None:
+    promise = asyncio.Future[None]()
+    promise.set_exception(OSError("disk full"))
+    processed = event(b"")
+    worker._processed = [processed]
+    worker._table._unwritten = [promise]
+
+    with pytest.raises(BrokerUnavailable, match="disk full"):
+        await worker._acknowledge()
+
+    assert processed.acks == 0
+
+
+async def test_who_is_asked_to_stop_does_not_wait_for_the_changelog_for_ever(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faust_runner, "_WRITE_S", 0.01)
+    processed = event(b"")
+    worker._processed = [processed]
+    worker._table._unwritten = [asyncio.Future[None]()]
+    worker._stop.set()
+
+    with pytest.raises(Abandoned):
+        await worker._acknowledge()
+
+    assert processed.acks == 0
+
+
+async def test_bad_messages_among_good_ones_never_stop_it(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker._table, "set_record", lambda *_: None)
+    for _ in range(10):
+        await worker._process(event(b"{"))
+        for _ in range(3):
+            await worker._process(event(b""))
+
+    assert len(await worker._broker.fetch(dead_letters_of(MACHINE_CHANGES))) == 10
+
+
+async def test_a_flood_of_bad_messages_does(worker: Worker) -> None:
+    for _ in range(2):
+        await worker._process(event(b"{"))
+
+    with pytest.raises(TooManyRejects):
+        await worker._process(event(b"{"))
+
+
+async def test_a_partition_that_faust_stands_still_in_is_read_again(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It drops at times what it had queued while its group rearranged itself, and then commits no more."""
+    consumer = Consumer({("machine.changes", 3): 11})
+    monkeypatch.setattr(faust_runner, "_STILL_S", -1.0)
+    monkeypatch.setattr(worker, "_app", SimpleNamespace(consumer=consumer))
+    lags = [Lag(number, 0, None, NOON) for number in range(8)]
+    still = Lag(3, 5, NOON - timedelta(seconds=9), NOON)
+
+    async def lag(_topic: str, *, group: str) -> list[Lag]:
+        assert group == FAUST_GROUP
+        return [*lags[:3], still, *lags[4:]]
+
+    monkeypatch.setattr(worker._broker, "lag", lag)
+
+    assert await worker._caught_up_to() == still.oldest_unread_at
+    assert consumer.seeks == []
+    await worker._caught_up_to()
+    assert consumer.seeks == [(3, 11)]
+
+
+async def test_a_start_that_takes_too_long_is_kafkas_fault_and_undone(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = asyncio.Event()
+
+    async def start() -> None:
+        await asyncio.Event().wait()
+
+    async def stop() -> None:
+        stopped.set()
+
+    monkeypatch.setattr(faust_runner, "_START_S", 0.01)
+    monkeypatch.setattr(worker, "_app", SimpleNamespace(start=start, stop=stop))
+
+    with pytest.raises(BrokerUnavailable, match="has not started"):
+        async with worker.running():
+            raise AssertionError
+
+    assert stopped.is_set()
