@@ -44,4 +44,4 @@ class FacadeSettings:
     stats_kept: timedelta = timedelta(days=2)
     """How far back the fleet's statistics can be asked for; longer, ask the topic."""
     stats_entries: int = 50_000
-    """Windows of pools that are remembered at most, some 700 bytes each."""
+    """Windows of pools that are remembered at most, some 700 bytes each: two days of 17 windows a minute."""

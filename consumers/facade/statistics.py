@@ -1,4 +1,4 @@
-"""The façade's memory of `fleet.stats`: the windows of the last two days, of each pool. Every replica reads the topic itself.
+"""The façade's memory of `fleet.stats`: the windows of each pool, of the last two days at most. Every replica reads the topic itself.
 
 A window is kept as the JSON that clients get. Of two messages about the same window of a pool the later one counts.
 """
@@ -41,6 +41,7 @@ class Statistics:
         self._pools: dict[str, dict[datetime, bytes]] = {}
         self._ends: dict[str, datetime] = {}
         self._entries = 0
+        self._latest_start = _EPOCH
         self.position = 0
         """Counts what was read."""
 
@@ -50,9 +51,12 @@ class Statistics:
         return sorted(self._pools)
 
     def latest(self, pool: str) -> bytes | None:
-        """The pool's latest window, unless the fleet's is newer: then nothing was left of the pool."""
+        """The pool's latest window, unless it misses the one before the fleet's latest, too: then nothing was left of the pool.
+
+        The messages of one window come one by one, in any order.
+        """
         windows = self._pools.get(pool)
-        if not windows or self._ends[pool] < max(self._ends.values()):
+        if not windows or self._ends[pool] < self._latest_start:
             return None
         return windows[max(windows)]
 
@@ -60,16 +64,20 @@ class Statistics:
         """Where the pool's latest window ends."""
         return self._ends.get(pool)
 
-    async def between(self, pool: str, since: datetime, until: datetime) -> list[FleetStats]:
-        """The pool's windows that begin then or later and end then or before, oldest first."""
+    def starts(self, pool: str, since: datetime, until: datetime) -> list[datetime]:
+        """Where the pool's windows begin that begin then or later and before then, oldest first."""
+        return sorted(start for start in self._pools.get(pool, ()) if since <= start < until)
+
+    async def windows(self, pool: str, starts: Sequence[datetime]) -> list[FleetStats]:
+        """The pool's windows that begin there, as far as they are still remembered."""
         windows = self._pools.get(pool, {})
         found = []
-        for number, start in enumerate(sorted(start for start in windows if since <= start < until)):
+        for number, start in enumerate(starts):
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
             if start in windows:
                 found.append(FleetStats.model_validate_json(windows[start]))
-        return [each for each in found if each.window_end <= until]
+        return found
 
     def take(self, stats: FleetStats) -> None:
         """Remember a window, and forget the oldest ones."""
@@ -77,6 +85,7 @@ class Statistics:
         self._entries += stats.window_start not in windows
         windows[stats.window_start] = json_of(stats)
         self._ends[stats.pool] = max(stats.window_end, self._ends.get(stats.pool, stats.window_end))
+        self._latest_start = max(stats.window_start, self._latest_start)
         self.position += 1
         self._forget(max(self._ends.values()) - self._settings.stats_kept)
 

@@ -17,7 +17,7 @@ from consumers.facade.keys import FLEET, STATISTICS
 from consumers.facade.routing import Route
 from consumers.facade.statistics import Statistics, stepped
 from schemas.api import FleetStatsHistory, FleetStatsNow, StatsHistoryParameters, StatsParameters
-from schemas.fleet_stats import WHOLE_FLEET
+from schemas.fleet_stats import WHOLE_FLEET, FleetStats
 
 BASE: Final = "/api/v1/fleet/stats"
 
@@ -52,16 +52,20 @@ async def get_history(request: web.Request) -> web.Response:
     since = parameters.since or until - _USUAL_SPAN
     if since > (parameters.until or since):
         raise invalid("since", "must not be after until")
-    windows = await statistics.between(parameters.pool, since, until)
-    length_s = (
-        max((each.window_end - each.window_start).total_seconds() for each in windows) if windows else 60
-    )
-    span_s = (windows[-1].window_end - windows[0].window_start).total_seconds() if windows else 0
+    starts = statistics.starts(parameters.pool, since, until)
+    ends = await statistics.windows(parameters.pool, [*starts[:1], *starts[-1:]])
+    length_s = max((_length_s(each, each) for each in ends), default=60)
+    span_s = _length_s(ends[0], ends[-1]) if ends else 0
     step_s = parameters.step or _usual_step_s(span_s, length_s)
-    if span_s / step_s > _MOST_ENTRIES:
+    if span_s / step_s > _MOST_ENTRIES:  # before all of them are read
         raise invalid("step", f"at least {math.ceil(span_s / _MOST_ENTRIES)} s for a span of {span_s:.0f} s")
-    stats = stepped(windows, step_s)
+    windows = await statistics.windows(parameters.pool, starts)
+    stats = stepped([each for each in windows if each.window_end <= until], step_s)
     return answer_model(FleetStatsHistory(pool=parameters.pool, step_s=step_s, stats=stats))
+
+
+def _length_s(first: FleetStats, last: FleetStats) -> float:
+    return (last.window_end - first.window_start).total_seconds()
 
 
 def _usual_step_s(span_s: float, window_s: float) -> int:
@@ -72,7 +76,7 @@ def _usual_step_s(span_s: float, window_s: float) -> int:
 
 def _check_known(statistics: Statistics, pool: str) -> None:
     if pool != WHOLE_FLEET and statistics.end_of(pool) is None:
-        raise Refusal(HTTPStatus.NOT_FOUND, f"nothing is known of a pool {pool!r} in the last two days")
+        raise Refusal(HTTPStatus.NOT_FOUND, f"nothing is remembered of a pool {pool!r}")
 
 
 ROUTES: Final = (
@@ -92,7 +96,7 @@ ROUTES: Final = (
         path=BASE + "/history",
         handler=get_history,
         access=Access.FLEET,
-        summary="Tell how a pool, or the whole fleet, did over time: up to two days back",
+        summary="Tell how a pool, or the whole fleet, did over time: up to two days back, less in a lab of many pools",
         tag="fleet",
         query=StatsHistoryParameters,
         answer=FleetStatsHistory,

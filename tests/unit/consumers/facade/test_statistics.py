@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -74,10 +75,39 @@ async def test_before_the_first_window_nothing_is_told(lab: Lab) -> None:
 
 
 async def test_a_pool_that_was_emptied_is_not_told_as_it_was_once(lab: Lab) -> None:
-    await tell(lab, window(0, pool="Old"), window(1, pool="New"))
+    await tell(lab, window(0, pool="Old"), window(1, pool="New"), window(2, pool="New"))
 
     assert [each["pool"] for each in (await ask(lab, NOW_URL))["stats"]] == [WHOLE_FLEET, "New"]
     assert await ask(lab, NOW_URL, pool="Old") == {"stats": []}
+
+
+async def test_while_the_messages_of_a_window_come_one_by_one_no_pool_is_missing(lab: Lab) -> None:
+    await tell(lab, window(0), window(1)[:1])
+
+    stats = (await ask(lab, NOW_URL))["stats"]
+
+    assert [(each["pool"], each["window_start"]) for each in stats] == [
+        (WHOLE_FLEET, "2026-03-01T12:01:00Z"),
+        ("Lab", "2026-03-01T12:00:00Z"),
+    ]
+
+
+async def test_a_step_that_is_too_short_is_refused_before_anything_is_read(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await tell(lab, *(window(number) for number in range(60)))
+    read: list[int] = []
+    windows = Statistics.windows
+
+    async def counted(self: Statistics, pool: str, starts: Sequence[datetime]) -> list[FleetStats]:
+        read.append(len(starts))
+        return await windows(self, pool, starts)
+
+    monkeypatch.setattr(Statistics, "windows", counted)
+    async with lab.http.get(HISTORY_URL, params={"step": "1", "since": "2026-03-01T00:00:00Z"}) as response:
+        assert response.status == 422
+
+    assert read == [2]
 
 
 async def test_what_has_not_changed_need_not_be_sent_again(lab: Lab) -> None:
