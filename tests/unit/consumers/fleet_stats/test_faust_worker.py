@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from consumers.fleet_stats import faust_runner
 from consumers.fleet_stats.faust_runner import Worker
 from consumers.fleet_stats.faust_table import make_app
+from consumers.fleet_stats.mandate import Mandate
 from consumers.fleet_stats.settings import FAUST_GROUP, FleetStatsSettings
 from pipeline.broker.deadletter import RejectLimit
 from pipeline.broker.memory import MemoryBroker
@@ -21,8 +23,12 @@ from pipeline.broker.protocol import Lag
 from pipeline.clock import ManualClock
 from pipeline.errors import BrokerUnavailable, TooManyRejects
 from pipeline.service import Abandoned
+from pipeline.store.memory import MemoryStore
 from schemas import envelope
-from schemas.topics import MACHINE_CHANGES, dead_letters_of
+from schemas.fleet_stats import FleetStats
+from schemas.health import Health
+from schemas.topics import FLEET_STATS, MACHINE_CHANGES, dead_letters_of
+from tests.unit.pipeline.statistics.lives import MINUTE, T0, read, seen
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -155,6 +161,52 @@ async def test_a_partition_that_faust_stands_still_in_is_read_again(
     assert consumer.seeks == []
     await worker._caught_up_to()
     assert consumer.seeks == [(3, 11)]
+
+
+class Unchallenged(Mandate):
+    """Nobody else is there."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore(), "fleet-stats", lease_s=9)
+
+    async def confirm(self) -> None:
+        """It is ours."""
+
+
+async def test_over_the_day_on_which_a_machine_is_forgotten_it_tells_what_the_plain_loop_tells(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only machine of a pool was deleted; told in two goes, so that in the second it is remembered no more."""
+    minutes = 24 * 60 + 5
+    ledger = read(seen("gone", 1, 0, Health.AVAILABLE, "Old"), seen("gone", 2, 90, None, ""))
+    news = [seen("stays", number, 60 * number, Health.AVAILABLE) for number in (1, minutes - 1)]
+    assert all(map(ledger.apply, news))
+    table = worker._table
+    monkeypatch.setattr(table, "send_changelog", lambda *_: None)
+    monkeypatch.setattr(type(table), "changelog_topic", SimpleNamespace(send_soon=lambda **_: None))
+    for machine_id, record in ledger.records.items():
+        kept = replace(record, floor=T0 + minutes * MINUTE) if machine_id == "stays" else record
+        table.data[machine_id.encode()] = kept.to_json()
+        table._partitions[machine_id.encode()] = 0
+    monkeypatch.setattr(worker, "_has_all", lambda: True)
+    worker._floor = T0
+    should = [each for _, window in ledger.due(T0 + (minutes + 10) * MINUTE) for each in window]
+
+    for end in (minutes, minutes + 10):
+        caught_up_to = NOON + timedelta(minutes=end) + worker._settings.grace
+        monkeypatch.setattr(worker, "_caught_up_to", partial(asyncio.sleep, 0, caught_up_to))
+        await worker._tell(Unchallenged())
+        assert set(table.records()) == {"stays"}
+
+    messages = await worker._broker.fetch(FLEET_STATS, limit=10_000)
+    told = [FleetStats.model_validate_json(message.value) for message in messages]
+    assert {(each.pool, each.window_start): each for each in told} == {
+        (each.pool, each.window_start): each for each in should
+    }
+    assert len(told) == len(should)
+    assert max(each.window_start for each in told if each.pool == "Old") == NOON + timedelta(
+        days=1, minutes=1
+    )
 
 
 async def test_a_start_that_takes_too_long_is_kafkas_fault_and_undone(
