@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Final
 
 from infra.servers.cache import cache_folder, cached
 from infra.servers.errors import ServerUnavailable
+from infra.servers.tool import run, tool
 
 _SOURCES: Final = ("go.mod", "go.sum", "main.go")
 _BUILD_S: Final = 840
@@ -32,26 +31,12 @@ def _cached_name(name: str, folder: Path) -> str:
 
 
 def _go() -> str:
-    found = shutil.which("go")
-    if found is None:
-        raise ServerUnavailable("there is no Go to build it with: install Go 1.26 or newer")
-    return found
+    return tool("go", "there is no Go to build it with: install Go 1.26 or newer")
 
 
 def _build(source: Path, program: Path) -> None:
-    go = _go()
-    try:
-        done = subprocess.run(  # noqa: S603  # no shell
-            [go, "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", program, "."],
-            cwd=source,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_BUILD_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ServerUnavailable(f"Go did not build it within {_BUILD_S} s") from error
+    build = ["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-o", str(program), "."]
+    done = run([_go(), *build], within_s=_BUILD_S, late="Go did not build it", folder=source)
     if done.returncode != 0:
         raise ServerUnavailable(
             f"Go (1.26 or newer is needed) cannot build it: {' '.join(done.stderr.split())[:500]}"

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -33,6 +31,7 @@ from pipeline.broker.record_batch import encode, record_of
 from pipeline.clock import ManualClock, SystemClock
 from pipeline.errors import BrokerUnavailable, Misconfigured
 from schemas.topics import MACHINE_EVENTS, Topic
+from tests.integration.children import child, line_of
 
 pytestmark = pytest.mark.integration
 PATIENCE_S = 60.0
@@ -82,24 +81,6 @@ def block(partition_id: int, value: bytes) -> Block:
     """One message, ready to be published by hand."""
     record = record_of(Outgoing(MACHINE_EVENTS, "k", value))
     return Block(partition_id, 1, record.size, encode([record]))
-
-
-@contextlib.contextmanager
-def child(module: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        [sys.executable, "-m", f"tests.integration.{module}", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-async def line_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return (await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), PATIENCE_S)).strip()
 
 
 async def test_a_killed_readers_messages_pass_on_when_its_lease_has_run_out(

@@ -22,18 +22,16 @@ from pipeline.broker.kafka import KafkaBroker
 from pipeline.broker.protocol import Batch, Outgoing, TopicState
 from pipeline.errors import BrokerUnavailable, LeaseLost, Rejected
 from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS
+from tests.integration.children import child, go_on, line_of
 from tests.integration.kafka_lab import (
     PATIENCE_S,
     SESSION_S,
     add_partitions,
     administration,
     broker_of,
-    child,
     ended,
     events,
     follow,
-    go_on,
-    line_of,
     publish_patiently,
     settings_in,
     take,
@@ -114,7 +112,7 @@ async def test_a_member_that_lost_its_place_joins_again_and_goes_on(
     broker: KafkaBroker, server: str, kafka_topic_prefix: str
 ) -> None:
     """A paused process: others take its work over; when it wakes it is told, and then takes its share again."""
-    with child(server, kafka_topic_prefix, "readers", SESSION_S) as process:
+    with child("kafka_reader", server, kafka_topic_prefix, "readers", SESSION_S) as process:
         assert await line_of(process) == "reading"
         await broker.publish(events(range(10), keys=1))
         assert await line_of(process) == " ".join(map(str, range(10)))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Final
 
 from infra.servers.cache import cache_folder, cached
 from infra.servers.errors import ServerUnavailable
+from infra.servers.tool import run, tool
 
 _POM: Final = Path(__file__).with_name("pom.xml")
 _FETCH_S: Final = 600
@@ -43,12 +42,7 @@ def check_programs(version: str) -> None:
 
 def java() -> str:
     """Path of the Java launcher. Raises `ServerUnavailable` without one."""
-    found = shutil.which("java")
-    if found is None:
-        raise ServerUnavailable(
-            "there is no Java: install one of version 17 or newer (Debian: default-jre-headless)"
-        )
-    return found
+    return tool("java", "there is no Java: install one of version 17 or newer (Debian: default-jre-headless)")
 
 
 def _cached_name(version: str) -> str:
@@ -57,25 +51,16 @@ def _cached_name(version: str) -> str:
 
 
 def _maven() -> str:
-    found = shutil.which("mvn")
-    if found is None:
-        raise ServerUnavailable("there is no Maven to fetch its jars with: install one (Debian: maven)")
-    return found
+    return tool("mvn", "there is no Maven to fetch its jars with: install one (Debian: maven)")
 
 
 def _fetch(version: str, folder: Path) -> None:
     command = [_maven(), "-B", "-q", "-ntp", "-f", str(_POM), f"-Dkafka.version={version}"]
-    try:
-        done = subprocess.run(  # noqa: S603  # no shell
-            [*command, "dependency:copy-dependencies", f"-DoutputDirectory={folder}"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_FETCH_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ServerUnavailable(f"Maven did not fetch Kafka {version} within {_FETCH_S} s") from error
+    done = run(
+        [*command, "dependency:copy-dependencies", f"-DoutputDirectory={folder}"],
+        within_s=_FETCH_S,
+        late=f"Maven did not fetch Kafka {version}",
+    )
     if done.returncode != 0:
         said = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")]
         raise ServerUnavailable(f"Maven could not fetch Kafka {version}: {' '.join(said[:1])[:500]}")
