@@ -23,7 +23,7 @@ from pipeline.settings import (
     PubsubSettings,
     ServiceSettings,
 )
-from schemas.topics import DEFAULT_PREFIX
+from schemas.topics import DEFAULT_PREFIX, check_prefix
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -95,8 +95,18 @@ pool_option = click.option(
     help="Machines whose id matches belong to this pool; may be repeated, the first match counts. The same for "
     "every service of a lab.  [default: all in one pool, Lab]",
 )
+
+
+def _topic_prefix(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    try:
+        return check_prefix(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: {error}") from error
+
+
 _TOPIC_PREFIX = click.option(
     "--topic-prefix",
+    callback=_topic_prefix,
     envvar="LABKEEPER_TOPIC_PREFIX",
     default=DEFAULT_PREFIX,
     show_default=True,

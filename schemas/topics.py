@@ -6,12 +6,14 @@ partition that the key hashes to: all machines of a partition share one order (d
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 DEFAULT_PREFIX: Final = "labkeeper"
 DEAD_SUFFIX: Final = ".dead"
+_PREFIX: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
 
 MACHINE_EVENTS: Final = "machine.events"
 MACHINE_CHANGES: Final = "machine.changes"
@@ -40,6 +42,13 @@ TOPICS: Final = (
     Topic(MACHINE_CHANGES + DEAD_SUFFIX, partitions=1, retention=timedelta(days=30)),
     Topic(FLEET_STATS, partitions=1, retention=timedelta(days=30)),
 )
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix` if every broker takes names that begin with it; raise ValueError otherwise."""
+    if not _PREFIX.fullmatch(prefix):
+        raise ValueError("a prefix has 1 to 100 letters, digits, '.', '_' or '-', and begins with a letter")
+    return prefix
 
 
 def dead_letters_of(topic: str) -> str:

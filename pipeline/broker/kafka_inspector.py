@@ -90,7 +90,7 @@ class Inspector:
         """Like `describe`, with the replicas of each partition."""
         async with self._link.asking("looking for topics"):
             response = await self.ask(MetadataRequest(list(topics), allow_auto_topic_creation=False))
-        found = {}
+        found: dict[str, Sequence[Sequence[int]]] = {}
         for topic in response.to_object()["topics"]:
             error = errors.for_code(topic["error_code"])
             if error is errors.NoError:

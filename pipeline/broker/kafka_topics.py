@@ -43,7 +43,7 @@ _LEAST: Final = (
 _FOR_EVER: Final = -1
 
 
-class _AlteredConfigs(Response):
+class _AlteredConfigs(Response):  # type: ignore[misc]  # aiokafka has no types
     API_KEY = 44
     API_VERSION = 0
     SCHEMA = Schema(
@@ -60,7 +60,7 @@ class _AlteredConfigs(Response):
     )
 
 
-class _AlterConfigsV0(RequestStruct):
+class _AlterConfigsV0(RequestStruct):  # type: ignore[misc]  # aiokafka has no types
     API_KEY = 44
     API_VERSION = 0
     RESPONSE_TYPE = _AlteredConfigs
@@ -80,7 +80,7 @@ class _AlterConfigsV0(RequestStruct):
     )
 
 
-class _AlterConfigs(Request[_AlterConfigsV0]):
+class _AlterConfigs(Request[_AlterConfigsV0]):  # type: ignore[misc]  # aiokafka has no types
     """IncrementalAlterConfigs, which aiokafka lacks: its AlterConfigs resets whatever it does not name."""
 
     API_KEY = 44
@@ -130,13 +130,15 @@ class TopicMaker:
         created = await self._create(missing, counts) if missing else set()
         have = await self._replicas(list(topics))
         changed = await self._bring_into_line(topics, {name: len(each[0]) for name, each in have.items()})
+        numbers = {name: len(have[name]) for name in topics}
         return [
-            _report(name, len(have[name]), counts[name], name in created, name in changed) for name in topics
+            _report(name, number, wanted.get(topics[name].name, number), name in created, name in changed)
+            for name, number in numbers.items()
         ]
 
     async def _create(self, topics: Mapping[str, Topic], counts: Mapping[str, int]) -> set[str]:
         """Create topics, and say which of them somebody else had not created meanwhile."""
-        entries = [
+        entries: list[Any] = [
             (name, counts[name], _CLUSTERS_CHOICE, [], list(settings_of(topic).items()))
             for name, topic in topics.items()
         ]

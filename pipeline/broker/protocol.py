@@ -161,7 +161,8 @@ class Broker(Protocol):
     async def create_topics(self, *, partitions: Mapping[str, int] | None = None) -> Sequence[TopicReport]:
         """Create what is missing and bring the settings of what exists into line; nothing is ever deleted. Safe twice.
 
-        `partitions` maps topics to other numbers than the usual; they count for new topics only. Raises `Rejected` when
+        `partitions` maps topics to other numbers than the usual; they count for new topics, and of others that have not
+        so many the report warns. Raises `Rejected` when
         the broker refuses, such as for want of permission, and says what to do.
         """
         ...

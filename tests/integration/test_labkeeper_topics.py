@@ -41,3 +41,12 @@ def test_a_mistake_in_the_partitions_is_told(database_url: str, partitions: str,
     assert result.code != 0
     assert told in result.err
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("prefix", ["", "bad prefix!", "1lab", "x" * 101, "lab/2"])
+def test_a_prefix_that_some_broker_would_not_take_is_refused(prefix: str) -> None:
+    result = labkeeper(
+        "topics", "create", "--topic-prefix", prefix, LABKEEPER_DATABASE_URL="postgresql:///none"
+    )
+    assert result.code == 2
+    assert "a prefix has 1 to 100 letters" in result.err
