@@ -72,7 +72,7 @@ def command(max_records: int, max_wait_ms: int, max_event_bytes: int, **options:
 
 
 async def _write(connections: Connections, settings: WriterSettings, stop: asyncio.Event) -> None:
-    async with open_store(connections) as store, open_broker(connections) as broker:
+    async with open_store(connections, stop) as store, open_broker(connections) as broker:
         await DescriptionWriter(store, broker, SystemClock(), settings).run(stop)
 
 

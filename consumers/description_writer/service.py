@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -62,16 +63,14 @@ class DescriptionWriter:
         self._dead_letters = DeadLetters(broker, clock, settings.reject_limit)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then finish the batches in hand."""
+        """Work until `stop` is set, then finish the batches in hand. Waits for a broker, or topics, that are not there yet."""
         decoded: asyncio.Queue[_Work | None] = asyncio.Queue(1)
         applied: asyncio.Queue[_Work | None] = asyncio.Queue(1)
-        subscription = self._broker.subscribe(
-            MACHINE_EVENTS,
-            group=GROUP,
-            max_records=self._settings.max_records,
-            max_wait=self._settings.max_wait,
-        )
-        async with subscription as reader:
+        async with AsyncExitStack() as stack:
+            try:
+                reader = await persist(partial(self._join, stack), "broker_unavailable", stop)
+            except Abandoned:
+                return  # with nothing in hand
             try:
                 await together(
                     self._decode(reader, decoded, stop),
@@ -81,6 +80,16 @@ class DescriptionWriter:
                 )
             except Abandoned as error:
                 log.warning("batch_abandoned", reason=str(error), note="it will be read again")
+
+    async def _join(self, stack: AsyncExitStack) -> Subscription:
+        """Become a member of the group, until the stack is left."""
+        subscription = self._broker.subscribe(
+            MACHINE_EVENTS,
+            group=GROUP,
+            max_records=self._settings.max_records,
+            max_wait=self._settings.max_wait,
+        )
+        return await stack.enter_async_context(subscription)
 
     async def _decode(
         self, reader: Subscription, out: asyncio.Queue[_Work | None], stop: asyncio.Event

@@ -97,7 +97,7 @@ def command(
 
 
 async def _serve(connections: Connections, settings: FacadeSettings, stop: asyncio.Event) -> None:
-    async with open_store(connections) as store, open_broker(connections) as broker:
+    async with open_store(connections, stop) as store, open_broker(connections) as broker:
         await serve_facade(store, broker, SystemClock(), settings, stop)
 
 

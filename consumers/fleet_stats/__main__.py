@@ -92,7 +92,7 @@ def command(
     metrics.STATS_WINDOW.set(window)
 
     async def work(stop: asyncio.Event) -> None:
-        async with open_store(connections) as store, open_broker(connections) as broker:
+        async with open_store(connections, stop) as store, open_broker(connections) as broker:
             if chosen is Runner.FAUST:
                 await _faust_runner()(store, broker, connections, SystemClock(), settings).run(stop)
             else:

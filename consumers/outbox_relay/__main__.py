@@ -35,7 +35,7 @@ def command(**options: Any) -> None:
 
 
 async def _relay(connections: Connections, stop: asyncio.Event) -> None:
-    async with open_store(connections) as store, open_broker(connections) as broker:
+    async with open_store(connections, stop) as store, open_broker(connections) as broker:
         await Relay(store, broker).run(stop)
 
 

@@ -74,7 +74,7 @@ def command(
 
 
 async def _watch(connections: Connections, settings: WatchdogSettings, stop: asyncio.Event) -> None:
-    async with open_store(connections) as store:
+    async with open_store(connections, stop) as store:
         await Watchdog(store, SystemClock(), settings).run(stop)
 
 

@@ -30,7 +30,7 @@ from pipeline.store.messages import change_message, deletion_message
 from pipeline.store.protocol import LABKEEPER_USER, Change, Page, Query, Updated
 from pipeline.store.retention import forget_history
 from pipeline.store.services import SqlCheckpoints, SqlLeases, SqlOutbox, SqlProgressLog
-from pipeline.store.transaction import Database, Isolation, RetryPolicy, Session, Work
+from pipeline.store.transaction import Database, Isolation, OnRetry, RetryPolicy, Session, Work, ignore
 from pipeline.store.writing import Order, Outdated, announce, check_versions, write, write_history
 from schemas.changes import HistoryEntry
 from schemas.description import Description
@@ -54,10 +54,10 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
         threads: int = 4,
         remembered_rows: int = 50_000,
         policy: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
-        on_retry: Callable[[str], None] = lambda _reason: None,
+        on_retry: OnRetry = ignore,
         connect: Callable[..., Any] = psycopg2.connect,
     ) -> None:
-        """`remembered_rows` costs about 5 KB each; 0 reads every row anew. `on_retry` is called on worker threads."""
+        """`remembered_rows` costs about 5 KB each; 0 reads every row anew."""
         self._pools = pools
         self._cache = RowCache(remembered_rows)
         self._database = Database(
@@ -272,6 +272,10 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
     async def check(self) -> None:
         """See the protocol."""
         await self._database.read(lambda session: session.fetch(queries.PING))
+
+    def hurry(self) -> None:
+        """The process is to stop: no longer insist on a database that is away."""
+        self._database.hurry()
 
     async def close(self) -> None:
         """See the protocol."""

@@ -10,6 +10,7 @@ still be waiting in the server, it meets the next attempt in that row, and one o
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -89,6 +90,10 @@ class RetryPolicy:
     """How much longer than that we wait for an answer before we take the connection for lost, and try again."""
 
 
+HURRIED: Final = timedelta(seconds=2)
+"""Enough for a conflict or a connection that broke; a process that is to stop waits for no database that is away."""
+
+
 class Session:
     """What a transaction's callback may do with the database."""
 
@@ -131,8 +136,12 @@ def forget_signatures(session: Session) -> None:
     session.execute(_FORGET_SIGNATURES)
 
 
-def _ignore(_reason: str) -> None:
-    return None
+OnRetry = Callable[[str, str], None]
+"""Called on a worker thread before each retry, with the SQLSTATE or `connection`, and the fault in one line."""
+
+
+def ignore(_reason: str, _fault: str) -> None:
+    """The `OnRetry` of those who do not want to know."""
 
 
 class Database:
@@ -145,11 +154,11 @@ class Database:
         threads: int = 4,
         signs: bool = True,
         policy: RetryPolicy = RetryPolicy(),
-        on_retry: Callable[[str], None] = _ignore,
+        on_retry: OnRetry = ignore,
         on_connect: Callable[[], None] = lambda: None,
         connect: Callable[..., Any] = psycopg2.connect,
     ) -> None:
-        """`on_retry` gets the SQLSTATE or `connection`; both hooks are called on worker threads.
+        """Both hooks are called on worker threads.
 
         Without `signs`, for a database that has no ledger yet, a transaction may be applied twice.
         """
@@ -165,6 +174,7 @@ class Database:
         self._open: set[Any] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        self._insists_until = math.inf
 
     async def run(self, work: Work[T]) -> T:
         """Run `work` in a serializable transaction on a worker thread; see `transact`."""
@@ -194,6 +204,10 @@ class Database:
         """Run `work`, a single statement that is its own transaction and may safely run twice. Raises like `transact`."""
         return self._insist(lambda: self._statement(work))
 
+    def hurry(self, grace: timedelta = HURRIED) -> None:
+        """The process is to stop: from now on, insist no longer than `grace`, in total."""
+        self._insists_until = time.monotonic() + grace.total_seconds()
+
     async def close(self) -> None:
         """Finish what is under way, without further retries, and close the connections."""
         self._closing.set()
@@ -218,9 +232,10 @@ class Database:
                 if reason is None:
                     raise translated(error) from error
                 pause = backoff.next()
-                if time.monotonic() + pause > give_up_at or self._closing.wait(pause):
+                is_last = time.monotonic() + pause > min(give_up_at, self._insists_until)
+                if is_last or self._closing.wait(pause):
                     raise StoreUnavailable(f"the database cannot do it now: {explained(error)}") from error
-                self._on_retry(reason)
+                self._on_retry(reason, explained(error))
 
     def _attempt(self, work: Work[T], isolation: Isolation, in_doubt: dict[str, T]) -> T:
         connection = self._connected()

@@ -282,7 +282,7 @@ async def test_whatever_befalls_a_new_connection_the_call_goes_on_with_another(
 async def test_a_node_that_accepts_and_says_nothing_is_left(proxy: CockroachProxy) -> None:
     retries: Counter[str] = Counter()
     dsn = make_dsn(proxy.dsn, connect_timeout=2)
-    store = SqlStore(dsn, policy=BRISK, on_retry=lambda reason: retries.update([reason]))
+    store = SqlStore(dsn, policy=BRISK, on_retry=lambda reason, _fault: retries.update([reason]))
     proxy.plan = Script({0: Fault.SILENT_BEFORE})
     async with asyncio.timeout(20):
         await store.check()

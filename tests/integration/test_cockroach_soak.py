@@ -241,7 +241,9 @@ async def opened_broker(url: str) -> AsyncIterator[EmbeddedBroker]:
 
 @asynccontextmanager
 async def opened_store(url: str, retries: Counter[str]) -> AsyncIterator[SqlStore]:
-    store = SqlStore(url, pools=POOLS, policy=HURRIED, on_retry=lambda reason: retries.update([reason]))
+    store = SqlStore(
+        url, pools=POOLS, policy=HURRIED, on_retry=lambda reason, _fault: retries.update([reason])
+    )
     try:
         yield store
     finally:

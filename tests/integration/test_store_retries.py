@@ -44,7 +44,7 @@ def url(database_url: str) -> str:
 
 @asynccontextmanager
 async def opened(url: str, retries: Counter[str], **options: Any) -> AsyncIterator[SqlStore]:
-    store = SqlStore(url, on_retry=lambda reason: retries.update([reason]), policy=PATIENT, **options)
+    store = SqlStore(url, on_retry=lambda reason, _fault: retries.update([reason]), policy=PATIENT, **options)
     try:
         yield store
     finally:
@@ -344,7 +344,7 @@ async def test_closing_ends_the_wait_for_a_database_out_of_reach(tmp_path: Any) 
     first = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def tell(_reason: str) -> None:
+    def tell(_reason: str, _fault: str) -> None:
         loop.call_soon_threadsafe(first.set)
 
     store = SqlStore(
@@ -361,6 +361,20 @@ async def test_closing_ends_the_wait_for_a_database_out_of_reach(tmp_path: Any) 
             await update
         with pytest.raises(StoreUnavailable):
             await store.get("m1")
+
+
+async def test_a_process_that_is_to_stop_does_not_insist_on_a_database_out_of_reach(tmp_path: Any) -> None:
+    store = SqlStore(f"host={tmp_path} dbname=nothing", policy=RetryPolicy(give_up_after=timedelta(hours=1)))
+    update = asyncio.create_task(store.update("m1", count, now=NOW))
+    store.hurry()
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreUnavailable):
+                await update
+            with pytest.raises(StoreUnavailable):
+                await store.get("m1")  # such as to release a lease
+    finally:
+        await store.close()
 
 
 async def test_a_database_without_our_tables_is_a_mistake_that_is_explained(database_url: str) -> None:

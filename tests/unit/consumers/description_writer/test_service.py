@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from consumers.description_writer.service import DescriptionWriter
 from consumers.description_writer.settings import GROUP, WriterSettings
 from pipeline.broker.deadletter import RejectLimit
 from pipeline.broker.memory import MemoryBroker
-from pipeline.broker.protocol import Lag, Outgoing, Received
+from pipeline.broker.protocol import Lag, Outgoing, Received, Subscription
 from pipeline.clock import ManualClock
 from pipeline.errors import BrokerUnavailable, Rejected, StoreUnavailable, TooManyRejects
 from pipeline.metrics import (
@@ -373,3 +373,43 @@ async def test_while_the_broker_is_away_the_lag_grows(monkeypatch: pytest.Monkey
 
 def behind() -> float:
     return sum(sample.value for family in CONSUMER_LAG_SECONDS.collect() for sample in family.samples)
+
+
+class Absent(MemoryBroker):
+    """Lacks its topics for the first few tries."""
+
+    def __init__(self, *, tries: int, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self.absences = tries
+
+    def subscribe(self, *arguments: Any, **options: Any) -> AbstractAsyncContextManager[Subscription]:
+        return self._late(super().subscribe(*arguments, **options))
+
+    @asynccontextmanager
+    async def _late(
+        self, membership: AbstractAsyncContextManager[Subscription]
+    ) -> AsyncIterator[Subscription]:
+        if self.absences > 0:
+            self.absences -= 1
+            raise BrokerUnavailable("there is no such topic yet")
+        async with membership as subscription:
+            yield subscription
+
+
+async def test_topics_that_are_not_there_yet_are_waited_for() -> None:
+    lab = Lab()
+    lab.broker = Absent(tries=2, clock=lab.clock)
+
+    await lab.write(event("m"))
+
+    assert (await lab.store.get("m")).dimension("cores") == ["4"]
+
+
+async def test_a_writer_without_topics_stops_when_asked() -> None:
+    lab = Lab()
+    lab.broker = broker = Absent(tries=1_000_000, clock=lab.clock)
+
+    async with lab.writing() as running, asyncio.timeout(10):
+        while broker.absences == 1_000_000:
+            await asyncio.sleep(0)
+        assert not running.done()
