@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -64,13 +65,14 @@ class EvidenceStore(Store, Outbox, Protocol):
 async def gather(store: EvidenceStore, broker: Broker, **seen: Any) -> Evidence:
     """What store and broker hold. The rest, what clients did and were told, is in `seen`, by the names of its fields."""
     rows = await rows_of(store)
+    histories = await asyncio.gather(*(_history(store, machine_id) for machine_id in rows))
     return Evidence(
         events=await _read(broker, MACHINE_EVENTS),
         changes=await _read(broker, MACHINE_CHANGES),
         dead=await _read(broker, dead_letters_of(MACHINE_EVENTS)),
         windows=await told_windows(broker),
         rows=rows,
-        history={machine_id: await _history(store, machine_id) for machine_id in rows},
+        history=dict(zip(rows, histories, strict=True)),
         unread=await unread(broker),
         outbox=len(await store.take(limit=_ALL_LINES)),
         **seen,

@@ -58,7 +58,7 @@ class Lab:
             FACADE: ("-m", "consumers.facade", "--port", str(port)),
             FLEET_STATS: (
                 *("-m", "consumers.fleet_stats", "--window", "2", "--grace", "1"),
-                *("--take-over-after", "2", "--runner", "plain"),
+                *("--take-over-after", "2", "--runner", "plain"),  # Faust needs a supervisor
             ),
             PRODUCER: (
                 *(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Final
 
@@ -13,14 +15,16 @@ import pytest
 from infra.servers.kafka.server import KafkaServer
 from pipeline.settings import Connections
 from tests.failures.checks import UNTOLD_BY_A_KILL, Allowance
-from tests.failures.lab import FACADE, FLEET_STATS, PRODUCER, RELAY, SERVICES, WATCHDOG, WRITER, until
-from tests.failures.scene import under_load
+from tests.failures.lab import FACADE, FLEET_STATS, PRODUCER, RELAY, SERVICES, WATCHDOG, WRITER
+from tests.failures.scene import Scene, under_load
 from tests.failures.workload import Workload
 
 pytestmark = pytest.mark.integration
 
 _APPLIED: Final = "SELECT sum(extract(epoch FROM last_updated)) FROM descriptions"
 """Grows with every batch that the writer commits."""
+_IN_HAND_S: Final = 2.0
+"""A batch that the writer has in hand is committed within this."""
 
 
 async def test_nothing_is_lost_or_doubled_when_each_process_is_killed_in_turn(
@@ -28,8 +32,7 @@ async def test_nothing_is_lost_or_doubled_when_each_process_is_killed_in_turn(
 ) -> None:
     async with under_load(kafka_lab, tmp_path, Workload(rate=2000), *SERVICES, FLEET_STATS) as scene:
         await scene.until_published(3000)
-        with frozen(kafka):
-            await until_committed(kafka_lab.database_url)
+        async with caught_after_commit(scene, kafka, kafka_lab.database_url):
             scene.lab.kill(WRITER)
         scene.lab.start(WRITER)
         for victim in (RELAY, WATCHDOG, FACADE, PRODUCER, FLEET_STATS, WRITER):
@@ -44,18 +47,20 @@ async def test_nothing_is_lost_or_doubled_when_each_process_is_killed_in_turn(
     assert measured.windows > 1, "no statistics were told"
 
 
-@contextmanager
-def frozen(kafka: KafkaServer) -> Iterator[None]:
-    """Until the end of the context nothing can be published or acknowledged."""
-    kafka.pause()
+@asynccontextmanager
+async def caught_after_commit(scene: Scene, kafka: KafkaServer, database_url: str) -> AsyncIterator[None]:
+    """Freeze the broker just when the writer has a batch in hand: it commits, and can neither publish nor acknowledge."""
     try:
+        while not await commits_while_frozen(kafka, database_url):
+            kafka.resume()
+            await scene.until_more(100)
         yield
     finally:
         kafka.resume()
 
 
-async def until_committed(database_url: str) -> None:
-    """Wait until the writer has committed a batch, whose changes it cannot publish now."""
+async def commits_while_frozen(kafka: KafkaServer, database_url: str) -> bool:
+    """Freeze the broker; tell whether the writer commits anything afterwards."""
     with closing(psycopg2.connect(database_url)) as connection, connection.cursor() as cursor:
         connection.autocommit = True
 
@@ -64,9 +69,11 @@ async def until_committed(database_url: str) -> None:
             (total,) = cursor.fetchone()
             return float(total or 0)
 
+        kafka.pause()
         before = applied()
-
-        async def has_grown() -> bool:
-            return applied() > before
-
-        await until(has_grown, "the writer commits what it has in hand")
+        deadline = time.monotonic() + _IN_HAND_S
+        while time.monotonic() < deadline:
+            if applied() > before:
+                return True
+            await asyncio.sleep(0.01)
+    return False
