@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from consumers.fleet_stats.faust_end import LastResort
 from consumers.fleet_stats.plain import PlainRunner
 from consumers.fleet_stats.settings import FleetStatsSettings, Runner
 from pipeline import command as commands
 from pipeline import metrics
+from pipeline.broker.greeting import greet
 from pipeline.clock import SystemClock
 from pipeline.errors import Misconfigured
 from pipeline.factory import open_broker, open_store
@@ -92,7 +95,9 @@ def command(
     metrics.STATS_WINDOW.set(window)
 
     async def work(stop: asyncio.Event) -> None:
-        async with open_store(connections, stop) as store, open_broker(connections) as broker:
+        ending = LastResort().around(stop) if chosen is Runner.FAUST else contextlib.nullcontext()
+        async with ending, open_store(connections, stop) as store, open_broker(connections) as broker:
+            await greet(broker, stop)
             if chosen is Runner.FAUST:
                 await _faust_runner()(store, broker, connections, SystemClock(), settings).run(stop)
             else:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pipeline import command as commands
+from pipeline.broker.greeting import greet
 from pipeline.factory import open_broker, open_store
 from pipeline.outbox.relay import Relay
 from pipeline.service import serve
@@ -36,6 +37,7 @@ def command(**options: Any) -> None:
 
 async def _relay(connections: Connections, stop: asyncio.Event) -> None:
     async with open_store(connections, stop) as store, open_broker(connections) as broker:
+        await greet(broker, stop)
         await Relay(store, broker).run(stop)
 
 

@@ -56,6 +56,9 @@ def command(
     Silence counts only while we could hear: not while the writer or the façade was away or behind. A machine's next event
     clears the mark. Start a second one for safety: it stands by.
 
+    It needs the database alone: the broker's options are taken, so that all services can be given the same ones, and the
+    broker is not asked.
+
     \b
       labkeeper watchdog --database-url postgresql:///labkeeper --pool-period Slow=300
     """
