@@ -114,6 +114,10 @@ def list_command(
     ]
     order = [("sort", sort), ("order", "desc" if desc else "asc")]
     machines = asyncio.run(_listed(access, [*conditions, *order], limit))
+    if not machines and not conditions:
+        asyncio.run(
+            _check_ready(access)
+        )  # a lab that is not set up yet must not pass for one without machines
     _write_machines(machines, output)
     if not machines:
         tell("No machine meets these conditions." if conditions else _NO_MACHINES)
@@ -124,6 +128,11 @@ def list_command(
 async def _listed(access: Access, filters: Sequence[tuple[str, str]], limit: int | None) -> list[Json]:
     async with FacadeClient(access) as facade:
         return [machine async for machine in facade.machines(filters, limit=limit)]
+
+
+async def _check_ready(access: Access) -> None:
+    async with FacadeClient(access) as facade:
+        await facade.check_ready()
 
 
 def _write_machines(machines: Sequence[Json], output: Form) -> None:

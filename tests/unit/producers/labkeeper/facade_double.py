@@ -42,6 +42,8 @@ class FacadeDouble:
     asked: list[Asked] = field(default_factory=list)
     refusal: Callable[[], web.Response] | None = None
     """When set, every request gets it."""
+    readiness: Callable[[], web.Response] = web.Response
+    """What the readiness probe is told."""
     refusals_between: list[web.Response] = field(default_factory=list)
     """What the next connections to a stream get after the first."""
     streams: list[Sequence[str]] = field(default_factory=list)
@@ -67,7 +69,7 @@ class FacadeDouble:
         if request.path.endswith("/watch"):
             return await self._stream(request)
         routes: dict[str, Callable[[web.Request], web.Response]] = {
-            "/readyz": lambda _: web.Response(),
+            "/readyz": lambda _: self.readiness(),
             "/api/v1/whoami": lambda _: web.json_response({"user": "ada@example.org", "role": "operator"}),
             "/api/v1/machines": self._list,
             "/api/v1/fleet/stats": lambda _: web.json_response({"stats": self.stats}),

@@ -41,6 +41,18 @@ async def test_an_empty_lab_is_an_empty_list_and_advice(facade: FacadeDouble) ->
     assert "no machines yet" in as_table.err
 
 
+async def test_a_lab_that_is_not_ready_does_not_pass_for_one_without_machines(facade: FacadeDouble) -> None:
+    parts = {"ready": False, "store": "ok", "broker": "ok", "machines": "not loaded yet"}
+    facade.readiness = lambda: web.json_response(parts, status=503)
+
+    everything = await labkeeper_beside("machines", "list", "--url", facade.url)
+    some = await labkeeper_beside("machines", "list", "--down", "--url", facade.url)
+
+    assert everything.code == 7
+    assert "is up but not ready (machines: not loaded yet)" in everything.err
+    assert some.code == 0
+
+
 async def test_filters_become_the_facades_parameters(facade: FacadeDouble) -> None:
     result = await labkeeper_beside(
         *("machines", "list", "pixel", "rack 4", "--where", "pool=Skia", "--where", "gpu=a=b"),
