@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from pipeline.broker.kafka_config import parse_servers, read_config
-from pipeline.errors import LabkeeperError, MachineNotFound, Retryable, TooManyRejects
+from pipeline.errors import LabkeeperError, MachineNotFound, Retryable, TooManyRejects, TurnedAway
 from pipeline.processor.pools import Pools
 from pipeline.settings import (
     BrokerKind,
@@ -77,6 +77,8 @@ def exit_code_of(error: LabkeeperError) -> ExitCode:
         return ExitCode.NOT_FOUND
     if isinstance(error, TooManyRejects):
         return ExitCode.CONFLICT
+    if isinstance(error, TurnedAway):
+        return ExitCode.DENIED
     return ExitCode.UNREACHABLE if isinstance(error, Retryable) else ExitCode.FAILED
 
 

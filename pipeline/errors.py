@@ -57,3 +57,7 @@ class MachineNotFound(LabkeeperError):
 
 class Misconfigured(LabkeeperError):
     """A setting, file or environment is wrong. The text names it and says what to change."""
+
+
+class TurnedAway(Misconfigured):
+    """A server does not take our name, password or certificate."""

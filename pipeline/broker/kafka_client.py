@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -17,9 +19,10 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, errors
 from aiokafka.conn import create_conn
+from aiokafka.protocol.metadata import MetadataRequest
 
 from pipeline import logs
-from pipeline.errors import BrokerUnavailable, LabkeeperError, Misconfigured
+from pipeline.errors import BrokerUnavailable, LabkeeperError, Misconfigured, TurnedAway
 from pipeline.settings import KafkaSettings
 
 ANSWER_S: Final = 10.0
@@ -34,8 +37,10 @@ _REFUSED: Final = (
     errors.UnsupportedSaslMechanismError,
     errors.AuthenticationFailedError,
     errors.AuthenticationMethodNotSupported,
-    errors.IllegalSaslStateError,
 )
+_OBJECT: Final = re.compile(r":? ?<AIOKafkaConnection [^<>]*>")
+"""What some of aiokafka's errors say in place of a reason."""
+_SOME_QUESTION: Final = MetadataRequest([], allow_auto_topic_creation=False)
 _SILENT: Final = (
     TimeoutError,
     errors.KafkaConnectionError,
@@ -45,6 +50,29 @@ _SILENT: Final = (
     errors.RequestTimedOutError,
 )
 """Errors that tell nothing of their cause."""
+_TOLD_BY_US: Final = (
+    'Unable connect to "%s:%s": %s',
+    'Unable to request metadata from "%s:%s": %s',
+)
+"""aiokafka's words before a client cannot start: an error of ours follows and says more."""
+_ROUTINE: Final = ("Heartbeat failed for group %s because it is rebalancing",)
+"""Whenever a member joins or leaves."""
+_AWAY: Final = (
+    "Cannot send %r to %s: %r",
+    "Could not send %r: %r",
+    "Error sending %s to node %s [%s] -- marking coordinator dead",
+    "Failed fetch messages from %s: %s",
+    "Failed fetch offsets from %s: %s",
+    "FindCoordinator Request failed: %s",
+    "Group Coordinator Request failed: %s",
+    "Heartbeat send request failed: %s. Will retry.",
+    "Heartbeat session expired - marking coordinator dead",
+    "Marking the coordinator dead (node %s)for group %s.",
+    "Unable connect to node with id %s: %s",
+    "Unable to request metadata from node with id %s: %r",
+    "Unable to update metadata from %s",
+)
+"""The many ways in which it says that a node is out of reach: one of them is enough."""
 _FORBIDDEN: Final = (
     errors.TopicAuthorizationFailedError,
     errors.GroupAuthorizationFailedError,
@@ -103,6 +131,8 @@ class Link:
                 return trouble
         reasons = [str(trouble) for trouble in found if trouble is not None]
         where = "; ".join(reasons) or f"{self.servers} can be reached, but the cluster did not do it in time"
+        if len(reasons) == len(self._settings.servers):
+            where += " (--kafka-servers or LABKEEPER_KAFKA_SERVERS says where to look)"
         return BrokerUnavailable(f"kafka: while {doing}: {where}")
 
     async def _trouble_with(self, server: str) -> LabkeeperError | None:
@@ -116,14 +146,24 @@ class Link:
                     request_timeout_ms=int(_CONNECT_S * 1000),
                     **self._security(),
                 )
-        except _REFUSED as error:
+                try:
+                    await connection.send(
+                        _SOME_QUESTION
+                    )  # who wants a password lets strangers in, until they ask
+                finally:
+                    connection.close()
+        except errors.IllegalSaslStateError:
             return Misconfigured(
+                f"kafka: {server} asks nobody for a password: set security.protocol to PLAINTEXT or SSL, or name the port "
+                "that has SASL, then start again"
+            )
+        except _REFUSED as error:
+            return TurnedAway(
                 f"kafka: {server} turns {self._settings.username!r} away ({_text(error)}): check user name, password and"
                 " mechanism, then start again"
             )
         except (OSError, errors.KafkaError) as error:
             return _trouble(server, error)
-        connection.close()
         return None
 
     def _security(self) -> dict[str, Any]:
@@ -181,7 +221,7 @@ def _trouble(server: str, error: Exception) -> LabkeeperError:
 
 
 def _text(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(_OBJECT.sub("", str(error)).split())
     return text or type(error).__name__
 
 
@@ -194,10 +234,16 @@ class _LibraryLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """See the base class."""
-        now = time.monotonic()
-        if now - self._told.get(record.msg, -_QUIET_S) < _QUIET_S:
+        if record.msg in _TOLD_BY_US:
             return
-        self._told[record.msg] = now
+        if record.msg in _ROUTINE:
+            logs.get_logger().debug("kafka_client", text=record.getMessage())
+            return
+        now = time.monotonic()
+        kind = _AWAY[0] if record.msg in _AWAY else record.msg
+        if now - self._told.get(kind, -math.inf) < _QUIET_S:
+            return
+        self._told[kind] = now
         problem = record.exc_info[1] if record.exc_info else None
         details: Mapping[str, str] = {} if problem is None else {"error": repr(problem)}
         logs.get_logger().warning("kafka_client", text=record.getMessage(), **details)

@@ -285,7 +285,10 @@ async def _stop(producer: AIOKafkaProducer, *, seconds: float = _CLOSE_S) -> Non
     stopping = asyncio.create_task(producer.stop())
     _, waiting = await asyncio.wait([stopping], timeout=seconds)
     if waiting:
-        logs.get_logger().warning("kafka_messages_given_up", note="they could not be sent before the end")
+        logs.get_logger().warning(
+            "kafka_messages_given_up",
+            note="Kafka did not take all messages before the end; nothing is lost: whoever gave them keeps them and sends them again",
+        )
         await producer.client.close()
         stopping.cancel()
         await asyncio.wait([stopping], timeout=_CLOSE_S)

@@ -129,7 +129,9 @@ class Relay:
                 await self._publish_or_park(rows)
         except TimeoutError as error:
             self._renew_at = 0.0
-            raise BrokerUnavailable("the broker did not take the messages in time") from error
+            raise BrokerUnavailable(
+                "the broker did not take the messages in time; they stay in the outbox"
+            ) from error
 
     async def _publish_or_park(self, rows: Sequence[OutboxRow]) -> None:
         try:

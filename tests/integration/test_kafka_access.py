@@ -13,7 +13,7 @@ from infra.servers.kafka.secure import SecureKafkaServer
 from pipeline.broker.kafka import KafkaBroker
 from pipeline.broker.kafka_config import read_config
 from pipeline.broker.protocol import Outgoing
-from pipeline.errors import BrokerUnavailable, LabkeeperError, Misconfigured, Rejected
+from pipeline.errors import BrokerUnavailable, LabkeeperError, Misconfigured, Rejected, TurnedAway
 from pipeline.settings import KafkaSettings, SaslMechanism
 from schemas.topics import MACHINE_EVENTS
 from tests.servers.kafka import KAFKA, VERSION
@@ -97,7 +97,7 @@ async def test_a_certificate_lets_in(server: SecureKafkaServer, tmp_path: Path) 
 async def test_a_wrong_password_is_said_to_be_wrong(right: KafkaSettings, mechanism: SaslMechanism) -> None:
     """At once, and it is not the broker's fault: trying again would not help."""
     error = await told(replace(right, mechanism=mechanism, password="wrong"))
-    assert isinstance(error, Misconfigured)
+    assert isinstance(error, TurnedAway)
     assert f"turns {right.username!r} away" in str(error)
     assert "check user name, password and mechanism" in str(error)
 
@@ -113,11 +113,24 @@ async def test_the_wrong_protocol_for_a_port_is_hinted_at(
     server: SecureKafkaServer, right: KafkaSettings
 ) -> None:
     """A server that is only starting hangs up as well: so it is tried again."""
-    for settings in (replace(right, servers=(server.bootstrap,)), KafkaSettings(right.servers)):
+    strangers = (right.servers[0], server.sasl_plaintext)
+    for settings in (
+        replace(right, servers=(server.bootstrap,)),
+        *(KafkaSettings((port,)) for port in strangers),
+    ):
         error = await told(settings)
         assert isinstance(error, BrokerUnavailable)
         assert f"{settings.servers[0]} hangs up" in str(error)
         assert "security.protocol" in str(error)
+
+
+async def test_a_password_where_nobody_asks_for_one_is_a_mistake(
+    server: SecureKafkaServer, right: KafkaSettings
+) -> None:
+    error = await told(replace(right, servers=(server.bootstrap,), tls=False))
+    assert isinstance(error, Misconfigured)
+    assert "security.protocol" in str(error)
+    assert "AIOKafka" not in str(error)
 
 
 async def test_a_user_without_rights_is_told_so(server: SecureKafkaServer, right: KafkaSettings) -> None:
