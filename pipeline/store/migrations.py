@@ -22,7 +22,7 @@ from importlib import resources
 from typing import Final, LiteralString
 
 from pipeline.errors import Misconfigured
-from pipeline.store.transaction import Database, RetryPolicy, Session
+from pipeline.store.transaction import Database, OnRetry, RetryPolicy, Session, ignore
 
 _FILE: Final = re.compile(r"(?P<number>\d{4})_(?P<phase>pre|post)_[a-z0-9_]+\.sql")
 
@@ -48,6 +48,9 @@ _HAS_RECORD: Final = (
 
 _LONGEST_STATEMENT: Final = timedelta(hours=2)
 """Building an index takes its time."""
+_PATIENT: Final = RetryPolicy(statement_timeout=_LONGEST_STATEMENT)
+_BRIEF: Final = RetryPolicy(give_up_after=timedelta(seconds=5))
+"""For whoever only looks, and can look again."""
 
 
 class Phase(StrEnum):
@@ -98,7 +101,11 @@ class _Applied:
 
 
 def migrate(
-    dsn: str, *, phase: Phase = Phase.ALL, migrations: Sequence[Migration] | None = None
+    dsn: str,
+    *,
+    phase: Phase = Phase.ALL,
+    migrations: Sequence[Migration] | None = None,
+    on_retry: OnRetry = ignore,
 ) -> Sequence[str]:
     """Apply what is pending, in order; return the names. Ours are taken unless `migrations` are given.
 
@@ -107,20 +114,20 @@ def migrate(
     still to come first; `StoreUnavailable` when the database stays out of reach.
     """
     known = our_migrations() if migrations is None else migrations
-    with _database(dsn) as database:
+    with _database(dsn, _PATIENT, on_retry) as database:
         database.query(lambda session: session.execute(_CREATE_RECORD))
         database.query(lambda session: session.execute(_CREATE_LOCK))
         pending = _pending(known, database.query(_applied), phase)
         if database.query(_is_cockroachdb):
-            with _database(dsn) as other:
+            with _database(dsn, _PATIENT, on_retry) as other:
                 return [each.name for each in pending if database.transact(_Apply(each, _one_by_one(other)))]
         return [each.name for each in pending if database.transact(_Apply(each, _at_once))]
 
 
 def status(dsn: str, *, migrations: Sequence[Migration] | None = None) -> Sequence[MigrationStatus]:
-    """All migrations that this version or the database knows, by number. Changes nothing; raises `StoreUnavailable`."""
+    """All migrations that this version or the database knows, by number. Changes nothing; raises `StoreUnavailable` soon."""
     known = our_migrations() if migrations is None else migrations
-    with _database(dsn) as database:
+    with _database(dsn, _BRIEF) as database:
         applied = database.query(_applied) if database.query(_has_record) else {}
     by_name = {each.name: each for each in known}
     return [_status(name, by_name.get(name), applied.get(name)) for name in sorted({*by_name, *applied})]
@@ -234,8 +241,8 @@ def _is_cockroachdb(session: Session) -> bool:
 
 
 @contextmanager
-def _database(dsn: str) -> Iterator[Database]:
-    database = Database(dsn, threads=1, signs=False, policy=RetryPolicy(statement_timeout=_LONGEST_STATEMENT))
+def _database(dsn: str, policy: RetryPolicy, on_retry: OnRetry = ignore) -> Iterator[Database]:
+    database = Database(dsn, threads=1, signs=False, policy=policy, on_retry=on_retry)
     try:
         yield database
     finally:

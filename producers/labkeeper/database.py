@@ -9,6 +9,7 @@ import click
 
 from pipeline.command import CommandFailed, ExitCode, database_option
 from pipeline.store import migrations
+from pipeline.store.faults import CONNECTION
 from pipeline.store.migrations import MigrationStatus, Phase
 from producers.labkeeper.home_lab import data_option, database_meant
 from producers.labkeeper.output import (
@@ -60,11 +61,24 @@ def migrate_command(phase: str, database_url: str | None, data: Path | None) -> 
     \b
       labkeeper db migrate --phase pre
     """
-    applied = migrations.migrate(database_meant(database_url, data), phase=Phase(phase))
+    url = database_meant(database_url, data)
+    applied = migrations.migrate(url, phase=Phase(phase), on_retry=_PatienceTold())
     for name in applied:
         write(f"{name}: applied\n")
     if not applied:
         tell("There is nothing to do.")
+
+
+class _PatienceTold:
+    """Says, once, that the database is away and waited for."""
+
+    def __init__(self) -> None:
+        self._is_told = False
+
+    def __call__(self, reason: str, fault: str) -> None:
+        if reason == CONNECTION and not self._is_told:
+            self._is_told = True
+            tell(f"The database cannot be reached, trying again for half a minute: {fault}")
 
 
 @command.command("status", short_help="Say which migrations are pending.")

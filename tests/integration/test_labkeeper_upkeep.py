@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from infra.servers.child import free_ports
 from pipeline.broker.deadletter import DeadLetters
 from pipeline.broker.protocol import Received
 from pipeline.clock import ManualClock
@@ -53,6 +55,16 @@ async def test_a_new_database_is_prepared_once(database_url: str) -> None:
     assert (second.out, second.err) == ("", "There is nothing to do.\n")
     assert all(migration["applied_at"] for migration in after.json)
     assert len(after.json) == len(first.lines)
+
+
+async def test_a_database_that_is_away_is_not_waited_for_to_tell_its_state() -> None:
+    (port,) = free_ports(1)
+    began = time.monotonic()
+    result = await _run(f"postgresql://nobody@127.0.0.1:{port}/nothing", "db", "status")
+
+    assert (result.code, result.out) == (7, "")
+    assert "Connection refused" in result.err
+    assert time.monotonic() - began < 15
 
 
 async def test_a_new_version_is_prepared_for_while_the_old_one_runs(database_url: str) -> None:

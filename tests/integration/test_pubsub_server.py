@@ -104,3 +104,11 @@ def test_nothing_is_left_of_a_server_whose_starter_ended(
     starter.send_signal(number)
     assert starter.wait(20) == (-number if number is signal.SIGKILL else 0)
     eventually(lambda: not any(map(psutil.Process.is_running, started)), "all of them end", within_s=20)
+
+
+def test_its_starter_ends_when_the_server_is_killed(starter: subprocess.Popen[str]) -> None:
+    for process in psutil.Process(starter.pid).children(recursive=True):
+        if "pstest" in process.name():
+            process.kill()
+
+    assert starter.wait(20) == 1

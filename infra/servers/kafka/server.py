@@ -92,6 +92,11 @@ class KafkaCluster:
         """Addresses of all nodes."""
         return ",".join(node.bootstrap for node in self.nodes)
 
+    @property
+    def running(self) -> bool:
+        """Whether any node's process has not ended."""
+        return any(node.running for node in self.nodes)
+
     def stop(self) -> None:
         """End all nodes at once: in order they would wait for one another."""
         for node in self.nodes:

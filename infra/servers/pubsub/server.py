@@ -58,6 +58,11 @@ class PubsubServer:
         """`host:port`, for the variable `PUBSUB_EMULATOR_HOST`."""
         return f"{HOST}:{self._port}"
 
+    @property
+    def running(self) -> bool:
+        """Whether its process has not ended; paused counts as running."""
+        return self._child is not None and self._child.running
+
     def kill(self) -> None:
         """End it at once (SIGKILL): topics, subscriptions and messages are gone."""
         if self._child is not None:
