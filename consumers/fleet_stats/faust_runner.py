@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +25,7 @@ from typing import Any, Final
 from faust.types import TP
 
 from consumers.fleet_stats.faust_log import route_faust_log
+from consumers.fleet_stats.faust_progress import Progress
 from consumers.fleet_stats.faust_table import RecordTable, changelog_of, make_app
 from consumers.fleet_stats.mandate import Mandate, MandateStore, Overtaken
 from consumers.fleet_stats.publication import tell
@@ -48,7 +48,7 @@ from schemas.topics import MACHINE_CHANGES
 _IN_HAND: Final = 5_000
 """Events that may be processed but not acknowledged."""
 _START_S: Final = 120.0
-_STOP_S: Final = 8.0
+_STOP_S: Final = 6.0
 """Nothing is lost when Faust takes longer: what counts is acknowledged by then, or read again."""
 _WRITE_S: Final = 5.0
 """When the changelog takes longer to have a record, the log says so."""
@@ -57,6 +57,10 @@ _LOOK_S: Final = 0.2
 _AT_ONCE: Final = 10
 _STILL_S: Final = 8.0
 """A partition of which nothing is committed for so long, though there is something, is read again."""
+_LOST_S: Final = 180.0
+"""When that does not help for so long either, or the changelog takes no record, only another Faust app can."""
+_ASK_S: Final = 10.0
+"""How often it is asked what is unread, also when no window can be due."""
 
 log = logs.get_logger()
 
@@ -109,7 +113,7 @@ class FaustRunner:
         app = make_app(
             app_id, kafka.servers, link.options(), replication=min(map(len, replicas)), folder=folder
         )
-        return Worker(app, topic, len(replicas), self._broker, self._clock, self._settings, stop)
+        return Worker(app, link, topic, len(replicas), self._broker, self._clock, self._settings, stop)
 
     async def _replicas(self, link: Link, topic: str, changelog: str) -> Sequence[Sequence[int]]:
         """Of each partition of the topic. Raises `Misconfigured` when the changelog does not have as many."""
@@ -135,6 +139,7 @@ class Worker:
     def __init__(
         self,
         app: Any,
+        link: Link,
         topic: str,
         partitions: int,
         broker: Broker,
@@ -143,6 +148,7 @@ class Worker:
         stop: asyncio.Event,
     ) -> None:
         self._app = app
+        self._link = link
         self._topic = topic
         self._partitions = frozenset(range(partitions))
         self._broker = broker
@@ -159,8 +165,7 @@ class Worker:
         self._whole = asyncio.Event()
         """Set once the whole table has been here, and so the floor is known."""
         self._floor = Ledger.beginning(self._rules, at=milliseconds(clock.now())).floor
-        self._unread: dict[int, tuple[datetime | None, float]] = {}
-        """By partition: when the oldest unread change was published, and since when (monotonic) it has been that one."""
+        self._progress = Progress()
         self._failure: BaseException | None = None
 
     @contextlib.asynccontextmanager
@@ -179,7 +184,10 @@ class Worker:
                     await self._app.stop()
 
     async def work(self, mandate: Mandate) -> None:
-        """Acknowledge what is processed, and tell what is due, until asked to stop. Raises `Overtaken`."""
+        """Acknowledge what is processed, and tell what is due, until asked to stop.
+
+        Raises `Overtaken`, and `BrokerUnavailable` when Faust has died or does not get on.
+        """
         looks = max(1, round(self._settings.look_every.total_seconds() / _LOOK_S))
         number = 0
         while not await wait_for(self._stop, _LOOK_S):
@@ -191,6 +199,9 @@ class Worker:
                     self._begin()
                     if self._settings.may_be_due(self._floor, self._clock.now()):
                         await self._tell(mandate)
+                if self._progress.age() > _ASK_S:
+                    await persist(self._caught_up_to, "broker_unavailable", self._stop)
+                self._check_progress()
         await self._acknowledge()
 
     # --- reading -------------------------------------------------------------------------------------------------------
@@ -246,6 +257,7 @@ class Worker:
         """Wait until the changelog has what was processed, then acknowledge that. Raises what Faust or the agent failed with."""
         events, self._processed = self._processed, []
         unwritten = set(self._table.take_unwritten())
+        waited = 0.0
         while unwritten:
             self._check_alive()
             written, unwritten = await asyncio.wait(unwritten, timeout=_WRITE_S)
@@ -258,10 +270,23 @@ class Worker:
                 raise Abandoned(f"kafka: the changelog has not yet taken {len(unwritten)} records")
             if unwritten:
                 log.warning("changelog_slow", records=len(unwritten))
+                waited += _WRITE_S
+            if waited > _LOST_S and await self._kafka_answers():
+                raise BrokerUnavailable(
+                    f"kafka: the changelog has not taken {len(unwritten)} records for {waited:.0f} s, though Kafka answers: "
+                    "start again"
+                )
         self._check_alive()
         for event in events:
             event.ack()
         self._room.set()
+
+    async def _kafka_answers(self) -> bool:
+        try:
+            await self._broker.check()
+        except BrokerUnavailable:
+            return False
+        return True
 
     def _check_alive(self) -> None:
         if self._failure is not None:
@@ -288,6 +313,7 @@ class Worker:
                 -(-max(floors, default=self._floor) // self._rules.window_ms) * self._rules.window_ms
             )
             self._whole.set()
+            metrics.STATS_TOLD_UNTIL.set(self._floor / 1000)
             log.info("telling", machines=len(floors), since_ms=self._floor)
 
     async def _tell(self, mandate: Mandate) -> None:
@@ -313,28 +339,43 @@ class Worker:
         lags = await self._broker.lag(MACHINE_CHANGES, group=FAUST_GROUP)
         for lag in lags:
             metrics.CONSUMER_LAG.labels(FAUST_GROUP, MACHINE_CHANGES, str(lag.partition)).set(lag.unread)
-        await self._read_again([lag for lag in lags if self._stands_still(lag)])
+        self._progress.look(lags)
+        if self._has_all():  # or Faust is about to seek by itself
+            await self._read_again(self._progress.to_read_again(_STILL_S))
         return min(lag.oldest_unread_at or lag.measured_at for lag in lags)
 
-    def _stands_still(self, lag: Lag) -> bool:
-        before, since = self._unread.get(lag.partition, (None, 0.0))
-        if lag.oldest_unread_at is None or lag.oldest_unread_at != before:
-            self._unread[lag.partition] = lag.oldest_unread_at, time.monotonic()
-            return False
-        return time.monotonic() - since > _STILL_S
-
     async def _read_again(self, lags: Sequence[Lag]) -> None:
-        """From the committed position: what Faust had queued while the group rearranged itself, it may have dropped.
+        """From what Kafka has for the committed position: Faust's own idea of it may be ahead, after a commit that failed.
 
         What is read twice the versions tell.
         """
+        if not lags:
+            return
         consumer = self._app.consumer
+        committed = consumer._committed_offset  # noqa: SLF001  # Faust has no other way to tell
+        consumer._gap.clear()  # noqa: SLF001  # holes that Faust thought to see; it finds the true ones again
+        places = [TP(self._topic, lag.partition) for lag in lags]
+        for place in places:
+            committed.pop(place, None)
+        async with self._link.asking("looking from where to read again"):
+            await consumer.perform_seek()
+            for place in places:
+                if committed[place] is None:
+                    await consumer.seek(place, 0)
         for lag in lags:
-            place = TP(self._topic, lag.partition)
-            committed = consumer._committed_offset[place]  # noqa: SLF001  # Faust has no other way to tell
-            await consumer.seek(place, committed or 0)
-            del self._unread[lag.partition]
             log.warning("read_again", partition=lag.partition, unread=lag.unread)
+
+    def _check_progress(self) -> None:
+        """Raises `BrokerUnavailable` when a partition stands still for so long that nothing here will change that."""
+        worst = self._progress.worst()
+        if worst is None or worst[1] <= _LOST_S:
+            return
+        lag, still_s = worst
+        log.error("stands_still", partition=lag.partition, unread=lag.unread, for_s=round(still_s))
+        raise BrokerUnavailable(
+            f"kafka: Faust has read nothing of partition {lag.partition} of {self._topic} for {still_s:.0f} s, though "
+            f"{lag.unread} changes are unread: start again"
+        )
 
 
 def _text(raw: bytes | None) -> str:

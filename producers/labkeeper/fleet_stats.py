@@ -17,7 +17,7 @@ from producers.labkeeper.access import Access, facade_options
 from producers.labkeeper.client import FacadeClient, Json
 from producers.labkeeper.machine_view import STYLES, moment
 from producers.labkeeper.output import Cell, Column, Form, output_option, tell, write_json, write_table
-from producers.labkeeper.text import short_duration
+from producers.labkeeper.text import ago, short_duration
 from schemas.fleet_stats import WHOLE_FLEET, FleetStats
 from schemas.health import Health
 from schemas.wire import explain, format_time
@@ -87,6 +87,8 @@ def command(
         tell("Nothing is told yet: is `labkeeper fleet-stats` running? The first window takes a minute.")
     elif since is None:
         write_table(NOW_COLUMNS, [(_pool(each.pool), *figures(each)) for each in stats])
+        end = max(each.window_end for each in stats)
+        tell(f"As of {moment(end)}, {ago(end, SystemClock().now())}.")
     else:
         write_table(HISTORY_COLUMNS, [(moment(each.window_start), *figures(each)) for each in stats])
 
@@ -115,7 +117,7 @@ def _pool(name: str) -> str:
 
 
 def figures(stats: FleetStats) -> Sequence[str | Cell]:
-    """The cells of `NOW_COLUMNS` after the first."""
+    """The cells that `NOW_COLUMNS` and `HISTORY_COLUMNS` share."""
     available = stats.availability_percent
     return (
         _NOTHING if available is None else f"{available:.1f}%",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from consumers.fleet_stats.faust_end import END_S
 from pipeline.broker.protocol import Broker
 from pipeline.clock import SystemClock
 from pipeline.factory import open_broker
@@ -30,6 +33,7 @@ from tests.integration.fleet_statistics import (
     told,
     told_until,
 )
+from tests.integration.kafka_lab import own_server
 from tests.servers.kinds import TestServer
 from tests.servers.postgres import new_database
 
@@ -62,6 +66,13 @@ async def go_on(broker: Broker, story: Story, times: int = 20) -> None:
     for _ in range(times):
         await publish(broker, story.some(8))
         await asyncio.sleep(0.05)
+
+
+async def said(log: Path, pattern: str) -> None:
+    """Once the log has it."""
+    async with asyncio.timeout(30):
+        while not re.search(pattern, await asyncio.to_thread(log.read_text)):
+            await asyncio.sleep(0.1)
 
 
 async def first_window(broker: Broker, tell: Callable[[], str]) -> datetime:
@@ -135,6 +146,29 @@ async def test_a_faust_worker_that_is_killed_again_and_again_loses_and_doubles_n
     windows, should = await disturbed(kafka, "faust", tmp_path / "log", kills=2)
 
     assert windows == should
+
+
+async def test_a_faust_worker_ends_when_asked_to_although_kafka_is_away(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Also one that reads, and whose last records Kafka has not taken."""
+    migrate(database_url)
+    log = tmp_path / "log"
+    with own_server() as server:
+        settings = KafkaSettings((server.bootstrap,))
+        lab = Connections(database_url, BrokerKind.KAFKA, "frail", kafka=settings)
+        with running(lab, "faust", log) as process:
+            async with opened(lab) as broker:
+                await first_window(broker, log.read_text)
+                await publish(broker, Story(seed=4).some(30))
+            server.kill()
+            await said(log, "NodeNotReady|changelog_slow|broker_unavailable|Unable")
+            began = time.monotonic()
+            code = await asyncio.to_thread(stop, process)
+    text = await asyncio.to_thread(log.read_text)
+    assert time.monotonic() - began < END_S + 5, text
+    assert code == 0, text
+    assert "Traceback" not in text
 
 
 async def test_both_runners_tell_the_same_of_the_same_changes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,14 @@ from consumers.fleet_stats import faust_runner
 from consumers.fleet_stats.faust_runner import Worker
 from consumers.fleet_stats.faust_table import make_app
 from consumers.fleet_stats.mandate import Mandate
-from consumers.fleet_stats.settings import FAUST_GROUP, FleetStatsSettings
+from consumers.fleet_stats.settings import FleetStatsSettings
 from pipeline.broker.deadletter import RejectLimit
+from pipeline.broker.kafka_client import Link
 from pipeline.broker.memory import MemoryBroker
-from pipeline.broker.protocol import Lag
 from pipeline.clock import ManualClock
 from pipeline.errors import BrokerUnavailable, TooManyRejects
 from pipeline.service import Abandoned
+from pipeline.settings import KafkaSettings
 from pipeline.store.memory import MemoryStore
 from schemas import envelope
 from schemas.fleet_stats import FleetStats
@@ -57,24 +58,15 @@ def event(value: bytes, offset: int = 0) -> Event:
     return Event(message)
 
 
-@dataclass
-class Consumer:
-    """Faust's."""
-
-    _committed_offset: dict[Any, int]
-    seeks: list[tuple[int, int]] = field(default_factory=list)
-
-    async def seek(self, place: Any, offset: int) -> None:
-        """Go on from there."""
-        self.seeks.append((place.partition, offset))
-
-
 @pytest.fixture
 async def worker(tmp_path: Path) -> Worker:
     app = make_app("test", ["127.0.0.1:1"], {}, replication=1, folder=str(tmp_path))
     clock = ManualClock(NOON)
     settings = FleetStatsSettings(reject_limit=RejectLimit(3, 6))
-    return Worker(app, "machine.changes", 8, MemoryBroker(clock=clock), clock, settings, asyncio.Event())
+    link = Link(KafkaSettings())
+    return Worker(
+        app, link, "machine.changes", 8, MemoryBroker(clock=clock), clock, settings, asyncio.Event()
+    )
 
 
 async def test_nothing_is_acknowledged_before_the_changelog_has_it(worker: Worker) -> None:
@@ -121,6 +113,21 @@ async def test_who_is_asked_to_stop_does_not_wait_for_the_changelog_for_ever(
     assert processed.acks == 0
 
 
+async def test_a_changelog_that_takes_nothing_though_kafka_answers_ends_it(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faust_runner, "_WRITE_S", 0.01)
+    monkeypatch.setattr(faust_runner, "_LOST_S", 0.03)
+    processed = event(b"")
+    worker._processed = [processed]
+    worker._table._unwritten = [asyncio.Future[None]()]
+
+    with pytest.raises(BrokerUnavailable, match="has not taken 1 records"):
+        await worker._acknowledge()
+
+    assert processed.acks == 0
+
+
 async def test_bad_messages_among_good_ones_never_stop_it(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,28 +146,6 @@ async def test_a_flood_of_bad_messages_does(worker: Worker) -> None:
 
     with pytest.raises(TooManyRejects):
         await worker._process(event(b"{"))
-
-
-async def test_a_partition_that_faust_stands_still_in_is_read_again(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It drops at times what it had queued while its group rearranged itself, and then commits no more."""
-    consumer = Consumer({("machine.changes", 3): 11})
-    monkeypatch.setattr(faust_runner, "_STILL_S", -1.0)
-    monkeypatch.setattr(worker, "_app", SimpleNamespace(consumer=consumer))
-    lags = [Lag(number, 0, None, NOON) for number in range(8)]
-    still = Lag(3, 5, NOON - timedelta(seconds=9), NOON)
-
-    async def lag(_topic: str, *, group: str) -> list[Lag]:
-        assert group == FAUST_GROUP
-        return [*lags[:3], still, *lags[4:]]
-
-    monkeypatch.setattr(worker._broker, "lag", lag)
-
-    assert await worker._caught_up_to() == still.oldest_unread_at
-    assert consumer.seeks == []
-    await worker._caught_up_to()
-    assert consumer.seeks == [(3, 11)]
 
 
 class Unchallenged(Mandate):

@@ -46,6 +46,7 @@ async def test_each_pool_is_a_line(facade: FacadeDouble) -> None:
     assert fleet[:4] == ["all", "70.0%", "10", "3"]
     assert "1 min / 1 h 6 min" in result.lines[1]
     assert pool[:3] == ["Skia", "-", "0"]
+    assert result.err.startswith("As of 2026-03-01T12:01:00Z, ")
 
 
 async def test_flapping_machines_are_named_as_far_as_there_is_room(facade: FacadeDouble) -> None:
