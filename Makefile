@@ -15,7 +15,7 @@ run:
 
 test:
 	@sh infra/bootstrap.sh test
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 check:
 	@sh infra/bootstrap.sh test

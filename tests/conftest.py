@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -29,6 +31,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         skipped = sum(kind.skipped(reason) for reason in reasons)
         if skipped:
             terminalreporter.write_line(f"skipped for want of {kind.name}: {skipped}", yellow=True)
+
+
+@pytest.fixture(autouse=True)
+def abandoned_connections(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Clean up behind aiokafka, which forgets connections to a server that does not answer, instead of closing them.
+
+    Their warnings would otherwise be raised in whichever test the garbage is collected in.
+    """
+    yield
+    if any("kafka" in name for name in request.fixturenames):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 @pytest.fixture(scope="session")

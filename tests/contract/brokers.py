@@ -35,6 +35,8 @@ from tests.pubsub_double import PubsubDouble
 from tests.servers.pubsub import is_fake
 
 LEASE: Final = timedelta(seconds=1)
+KAFKA_SESSION: Final = timedelta(seconds=3)
+"""Shorter, and on a busy machine a member that is well is taken for lost."""
 _SHORTEST_DEADLINE: Final = timedelta(seconds=10)
 """That Google takes."""
 _GROUPS: Final = {
@@ -115,7 +117,7 @@ async def kafka_case(request: pytest.FixtureRequest) -> AsyncIterator[BrokerCase
     """On a real Kafka."""
     settings = KafkaSettings((request.getfixturevalue("kafka_server").address,))
     catalogue = Catalogue(prefix=request.getfixturevalue("kafka_topic_prefix"))
-    broker, other = (KafkaBroker(settings, catalogue, session=LEASE) for _ in range(2))
+    broker, other = (KafkaBroker(settings, catalogue, session=KAFKA_SESSION) for _ in range(2))
     clock = PassingClock(SystemClock().now())
 
     async def trim() -> None:
