@@ -115,6 +115,12 @@ async def test_another_number_of_partitions_is_not_forced_upon_a_topic(case: Bro
         await case.broker.create_topics(partitions={"machine.evnts": 3})
 
 
+async def test_a_number_of_partitions_that_nobody_asks_for_again_is_left_in_peace(case: BrokerCase) -> None:
+    """An upgrade need not know what was chosen when the topic was made."""
+    await case.broker.create_topics(partitions={MACHINE_EVENTS: PARTITIONS + 1})
+    assert not any(report.warnings for report in await case.broker.create_topics())
+
+
 async def test_messages_of_one_key_arrive_in_order(case: BrokerCase) -> None:
     """All messages of one key lie in one partition, in the order of publishing; its times never run backwards."""
     for first in range(0, 900, 300):
