@@ -17,9 +17,11 @@ from consumers.facade.keys import (
     ACTIONS,
     AUTH,
     BROKER,
+    CLOCK,
     FLEET,
     INTAKE,
     METRICS,
+    PROGRESS,
     SETTINGS,
     STATISTICS,
     STORE,
@@ -64,6 +66,7 @@ def make_app(
     app = web.Application(middlewares=[gate(auth)], client_max_size=settings.max_event_bytes)
     fleet = Fleet(settings)
     app[STORE], app[BROKER], app[AUTH], app[SETTINGS] = store, broker, auth, settings
+    app[PROGRESS], app[CLOCK] = store, clock
     app[FLEET] = fleet
     app[STATISTICS] = Statistics(settings)
     app[STREAMS] = Streams(fleet, settings)

@@ -15,9 +15,12 @@ from consumers.facade.settings import FacadeSettings
 from consumers.facade.statistics import Statistics
 from consumers.facade.streams import Streams
 from pipeline.broker.protocol import Broker
-from pipeline.store.protocol import Store
+from pipeline.clock import Clock
+from pipeline.store.protocol import ProgressLog, Store
 
 STORE: Final = web.AppKey("store", Store)
+PROGRESS: Final = web.AppKey("progress", ProgressLog)
+CLOCK: Final = web.AppKey("clock", Clock)
 BROKER: Final = web.AppKey("broker", Broker)
 AUTH: Final = web.AppKey("auth", Authenticator)
 SETTINGS: Final = web.AppKey("settings", FacadeSettings)

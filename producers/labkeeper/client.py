@@ -63,8 +63,8 @@ class FacadeClient:
         if self._session is not None:
             await self._session.close()
 
-    async def check_ready(self) -> None:
-        """Return when the façade is ready; raise `CommandFailed` with what is missing when it is not (yet)."""
+    async def check_ready(self) -> Json:
+        """What a façade that is ready says of its parts; raises `CommandFailed` with what is missing when it is not (yet)."""
         async with self._request("GET", "/readyz") as response:
             content = await _body(response)
         if response.status == 503 and response.content_type == "application/json":
@@ -77,6 +77,8 @@ class FacadeClient:
                 ExitCode.UNREACHABLE,
             )
         self._check(response, content)
+        is_told = response.content_type == "application/json"
+        return self._parsed(response.status, content) if is_told else {}
 
     async def get(self, path: str, params: Sequence[tuple[str, str]] = ()) -> Json:
         """Ask for a JSON object."""

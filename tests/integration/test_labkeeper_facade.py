@@ -212,6 +212,7 @@ async def _watching(lab: Lab, *arguments: str) -> AsyncIterator[Watch]:
 
 async def test_status_is_told(lab: Lab) -> None:
     await lab.machine("m", down_since=NOW)
+    await lab.store.record("writer", {"0": NOW}, now=NOW)
 
     result = await labkeeper_beside("status", "-o", "json", LABKEEPER_URL=lab.url)
 

@@ -24,12 +24,25 @@ async def document_at(lab: Lab, path: str) -> Any:
 
 async def test_a_server_with_store_broker_and_machines_is_ready(lab: Lab) -> None:
     await lab.machine()
+    await lab.store.record("writer", {"0": NOW}, now=NOW)
     assert await document_at(lab, "/readyz") == {
         "ready": True,
         "store": "ok",
         "broker": "ok",
         "machines": "ok",
+        "writer": "ok",
     }
+
+
+async def test_a_lab_without_a_writer_is_told_of_and_the_server_is_ready_all_the_same(lab: Lab) -> None:
+    await lab.machine()
+    never = await document_at(lab, "/readyz")
+    await lab.store.record("writer", {"0": NOW, "1": NOW - timedelta(hours=1)}, now=NOW)
+    lab.clock.advance(timedelta(seconds=70))
+    silent = await document_at(lab, "/readyz")
+
+    assert (never["ready"], never["writer"]) == (True, "never seen")
+    assert (silent["ready"], silent["writer"]) == (True, "last seen 70 s ago")
 
 
 async def test_a_server_without_them_is_alive_but_not_ready() -> None:
@@ -42,6 +55,7 @@ async def test_a_server_without_them_is_alive_but_not_ready() -> None:
             "store": "out of reach",
             "broker": "out of reach",
             "machines": "not loaded yet",
+            "writer": "never seen",
         }
         async with lab.http.get("/healthz") as response:
             assert response.status == 200

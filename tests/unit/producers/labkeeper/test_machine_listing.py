@@ -260,6 +260,19 @@ async def test_status_counts_machines_by_their_worst_state(facade: FacadeDouble)
     assert document.json["machines"]["busy"] == 0
 
 
+async def test_a_lab_without_a_writer_is_no_lab_that_is_up(facade: FacadeDouble) -> None:
+    facade.readiness = lambda: web.json_response({"ready": True, "writer": "last seen 70 s ago"})
+    silent = await labkeeper_beside("status", "--url", facade.url)
+    facade.readiness = lambda: web.json_response({"ready": True, "writer": "ok"})
+    well = await labkeeper_beside("status", "--url", facade.url)
+
+    assert silent.code == 1
+    assert "writer    last seen 70 s ago" in silent.lines
+    assert "no writer is at work (last seen 70 s ago)" in silent.err
+    assert (well.code, well.err) == (0, "")
+    assert "writer    ok" in well.lines
+
+
 async def test_a_facade_that_is_not_ready_is_unreachable_and_says_what_is_missing(
     facade: FacadeDouble,
 ) -> None:
