@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from consumers.fleet_stats.faust_end import END_S
-from pipeline.broker.protocol import Broker
+from consumers.fleet_stats.settings import FAUST_GROUP
+from pipeline.broker.protocol import Broker, Outgoing
 from pipeline.clock import SystemClock
 from pipeline.factory import open_broker
 from pipeline.settings import BrokerKind, Connections, KafkaSettings
 from pipeline.store.migrations import migrate
+from schemas.topics import MACHINE_CHANGES, dead_letters_of
 from tests.integration.fleet_statistics import (
     WINDOW,
     Story,
@@ -28,6 +30,7 @@ from tests.integration.fleet_statistics import (
     every_message,
     expected,
     publish,
+    read_all,
     running,
     stop,
     told,
@@ -73,6 +76,13 @@ async def said(log: Path, pattern: str) -> None:
     async with asyncio.timeout(30):
         while not re.search(pattern, await asyncio.to_thread(log.read_text)):
             await asyncio.sleep(0.1)
+
+
+async def all_read(broker: Broker) -> None:
+    """Once Faust has committed everything."""
+    async with asyncio.timeout(60):
+        while any(lag.unread for lag in await broker.lag(MACHINE_CHANGES, group=FAUST_GROUP)):
+            await asyncio.sleep(0.2)
 
 
 async def first_window(broker: Broker, tell: Callable[[], str]) -> datetime:
@@ -169,6 +179,23 @@ async def test_a_faust_worker_ends_when_asked_to_although_kafka_is_away(
     assert time.monotonic() - began < END_S + 5, text
     assert code == 0, text
     assert "Traceback" not in text
+
+
+async def test_a_bad_message_is_parked_once_although_the_worker_is_killed_later(
+    kafka: Connections, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    async with opened(kafka) as broker:
+        with running(kafka, "faust", log) as process:
+            await publish(broker, [Outgoing(MACHINE_CHANGES, "rack0-00", b"{"), *Story(seed=5).some(9)])
+            await first_window(broker, log.read_text)
+            await all_read(broker)
+            process.kill()
+        with running(kafka, "faust", log):
+            await publish(broker, Story(seed=6).some(9))
+            await told_until(broker, SystemClock().now() + WINDOW, log.read_text)
+            await all_read(broker)
+        assert len(await read_all(broker, dead_letters_of(MACHINE_CHANGES))) == 1
 
 
 async def test_both_runners_tell_the_same_of_the_same_changes(
