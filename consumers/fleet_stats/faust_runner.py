@@ -347,7 +347,7 @@ class Worker:
     async def _read_again(self, lags: Sequence[Lag]) -> None:
         """From what Kafka has for the committed position: Faust's own idea of it may be ahead, after a commit that failed.
 
-        What is read twice the versions tell.
+        What is read twice the versions tell. What a later change of the same machine has overtaken stays uncounted.
         """
         if not lags:
             return

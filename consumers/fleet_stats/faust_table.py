@@ -56,6 +56,14 @@ class RecordTable(Table[bytes, bytes]):
         """Faust's hook for recovery."""
         super().apply_changelog_batch(list(self._newest(batch)))
 
+    async def on_recovery_completed(self, active_tps: Any, standby_tps: Any) -> None:
+        """Faust's hook for the end of recovery: read nothing until it has sought the committed positions.
+
+        Faust goes on reading while it seeks, and then drops some of what it has read; it lets the reading flow again itself.
+        """
+        await super().on_recovery_completed(active_tps, standby_tps)
+        self.app.consumer.stop_flow()
+
     def _newest(self, batch: Iterable[Any]) -> Iterator[Any]:
         seen: dict[bytes, int] = {}
         for event in batch:

@@ -146,6 +146,18 @@ async def read_and_look(worker: Worker, partition: Partition, times: int) -> Non
         await worker._caught_up_to()
 
 
+async def test_nothing_is_read_between_recovery_and_the_seek_to_the_committed_positions(
+    worker: Worker,
+) -> None:
+    """Faust reads on while it seeks, and drops changes: a later one of the same machine then hides them for good."""
+    consumer = worker._app.consumer
+    consumer.resume_flow()
+
+    await worker._table.on_recovery_completed(set(), set())
+
+    assert not consumer.flow_active
+
+
 async def test_faust_alone_never_gets_over_a_hole_after_the_first_message(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
