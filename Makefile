@@ -1,5 +1,6 @@
 # The verbs of this repository. `make run` and `make test` need nothing but Python 3.11+ and PyPI.
 # DATA: where `make run` keeps its state.  DEMO: how many simulated machines to add.  PORT: where the page is.
+# BROKER: what `make bench` measures on, `embedded` or `kafka`.
 
 DATA ?= .labkeeper
 PORT ?= 8000
@@ -27,7 +28,7 @@ check:
 
 bench:
 	@sh infra/bootstrap.sh test
-	@$(PY) -m tests.bench
+	@$(PY) -m tests.bench $(if $(BROKER),--broker "$(BROKER)")
 
 screenshot:
 	@sh infra/bootstrap.sh test
