@@ -33,7 +33,9 @@ async def test_two_writers_lose_and_double_nothing_while_a_third_comes_and_goes(
             scene.check_under_load()
             await visit(scene)
         measured = await scene.check_outcome()
-    assert measured.processed + processed() - at_first == measured.on_topic, "work was done twice without need"
+    assert measured.processed + processed() - at_first == measured.on_topic, (
+        "work was done twice without need"
+    )
 
 
 async def visit(scene: Scene) -> None:
