@@ -66,6 +66,7 @@ async def tour(url: str) -> Tour:
             await _machines(store)
             await _questions(store)
             await _services(store)
+            store.hurry()
             await store.close()
             called |= store.called
     said = [each.text for each in peace.seen if not each.is_connect]

@@ -301,7 +301,7 @@ def test_a_database_that_dies_is_started_again(up: Up) -> None:
 
 def test_nothing_of_ours_outlives_a_supervisor_that_is_killed(up: Up) -> None:
     up.start_and_wait()
-    eventually(lambda: len(up.processes_of_ours()) == 5, "all services run")
+    eventually(lambda: len(up.processes_of_ours()) == 6, "all services run")
     ours = up.processes_of_ours()
     up.process.kill()
     up.process.wait()
