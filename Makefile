@@ -39,12 +39,12 @@ contracts:
 	@.venv/bin/labkeeper schemas write docs/contracts
 
 COMPILE := $(PY) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q
-BROKERS := --extra kafka --extra pubsub --extra faust
+EXTRAS := --extra kafka --extra pubsub --extra faust --extra snmp --extra modbus --extra mqtt --extra mail
 
 lock:
-	$(COMPILE) --extra build $(BROKERS) pyproject.toml -o requirements/scale.txt
+	$(COMPILE) --extra build $(EXTRAS) pyproject.toml -o requirements/scale.txt
 	$(COMPILE) --extra build -c requirements/scale.txt pyproject.toml -o requirements/run.txt
-	$(COMPILE) --extra build $(BROKERS) --extra test -c requirements/scale.txt pyproject.toml -o requirements/test.txt
+	$(COMPILE) --extra build $(EXTRAS) --extra test -c requirements/scale.txt pyproject.toml -o requirements/test.txt
 	$(COMPILE) --group pyproject.toml:charts -o requirements/charts.txt
 
 clean:

@@ -43,6 +43,15 @@ class VersionMismatch(Rejected):
         )
 
 
+class PowerRefused(Rejected):
+    """The power of this machine must not be driven now. The text says why, and what to do."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        """`reason`: one word for programs, such as `task_running`."""
+        super().__init__(text)
+        self.reason = reason
+
+
 class TooManyRejects(LabkeeperError):
     """Nearly everything is being rejected: something upstream is broken, so stop before the topic drains away."""
 

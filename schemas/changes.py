@@ -27,6 +27,7 @@ class ChangeKind(StrEnum):
     NOTE = "note"
     DOWN = "down"
     TASK = "task"
+    HEALING = "healing"
     DELETED = "deleted"
 
 

@@ -140,6 +140,12 @@ class Description(WireModel):
     """Start time of the monitor run whose sequence was applied last."""
     monitor_sequence: Annotated[Int64, Field(ge=-1)] = Field(default=-1, alias="MonitorSequence")
     """Last sequence applied of that run; -1 when none was ever sent."""
+    power_action: str = Field(default="", alias="PowerAction")
+    """What the latest power command asks for, one of `schemas.power.PowerAction`; empty when there was none."""
+    power_status: str = Field(default="", alias="PowerStatus")
+    """How far that command is, one of `schemas.power.PowerStatus`; it stays when the command has ended."""
+    healing: str = Field(default="", alias="Healing")
+    """What self-healing decided, `<state>: <reason>`, with a state of `schemas.healing.HealingState`; empty: nothing to decide."""
 
     @classmethod
     def new(cls, machine_id: str, *, now: datetime) -> Self:

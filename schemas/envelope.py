@@ -19,6 +19,8 @@ TRACE_PARENT: Final = "traceparent"
 EVENT_TYPE: Final = "dev.labkeeper.machine.event"
 CHANGE_TYPE: Final = "dev.labkeeper.machine.change"
 STATS_TYPE: Final = "dev.labkeeper.fleet.stats"
+POWER_COMMAND_TYPE: Final = "dev.labkeeper.power.command"
+POWER_RESULT_TYPE: Final = "dev.labkeeper.power.result"
 
 ROW_VERSION: Final = "labkeeper_version"
 """On the empty message that tells of a deletion: the version it has, so that it can be told from an older one."""

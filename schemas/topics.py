@@ -17,6 +17,8 @@ _PREFIX: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
 
 MACHINE_EVENTS: Final = "machine.events"
 MACHINE_CHANGES: Final = "machine.changes"
+POWER_COMMANDS: Final = "power.commands"
+POWER_RESULTS: Final = "power.results"
 FLEET_STATS: Final = "fleet.stats"
 """Its key is the pool, `*` for the whole fleet."""
 
@@ -40,6 +42,10 @@ TOPICS: Final = (
     Topic(MACHINE_CHANGES, partitions=8, retention=timedelta(days=7), compacted=True),
     Topic(MACHINE_EVENTS + DEAD_SUFFIX, partitions=1, retention=timedelta(days=30)),
     Topic(MACHINE_CHANGES + DEAD_SUFFIX, partitions=1, retention=timedelta(days=30)),
+    Topic(POWER_COMMANDS, partitions=1, retention=timedelta(days=7)),
+    Topic(POWER_RESULTS, partitions=1, retention=timedelta(days=7)),
+    Topic(POWER_COMMANDS + DEAD_SUFFIX, partitions=1, retention=timedelta(days=30)),
+    Topic(POWER_RESULTS + DEAD_SUFFIX, partitions=1, retention=timedelta(days=30)),
     Topic(FLEET_STATS, partitions=1, retention=timedelta(days=30)),
 )
 

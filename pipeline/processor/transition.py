@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from schemas.changes import ChangeKind
 from schemas.description import Annotation, Description
+from schemas.power import PowerStatus
 from schemas.wire import format_time
 
 
@@ -27,10 +29,17 @@ class Difference:
     kind: ChangeKind
     before: str
     after: str
+    is_line: bool = True
+    """Whether the history has a line for it. The steps between a power command's beginning and its end stand elsewhere."""
 
 
 def differences(before: Description, after: Description) -> tuple[Difference, ...]:
     """Everything in the history's sense that differs; empty for a mere heartbeat."""
+    return (*_of_service(before, after), *_of_the_rest(before, after))
+
+
+def _of_service(before: Description, after: Description) -> list[Difference]:
+    """What decides whether the machine can be lent, and what is done about it."""
     found: list[Difference] = []
     if before.maintenance_mode != after.maintenance_mode:
         found.append(Difference(ChangeKind.MODE, before.maintenance_mode, after.maintenance_mode))
@@ -40,8 +49,15 @@ def differences(before: Description, after: Description) -> tuple[Difference, ..
         found.append(Difference(ChangeKind.RECOVERY, before.recovering, after.recovering))
     if before.attached_device != after.attached_device or before.ssh_user_ip != after.ssh_user_ip:
         found.append(Difference(ChangeKind.DEVICE, _device(before), _device(after)))
-    if before.power_cycle != after.power_cycle or before.power_cycle_state != after.power_cycle_state:
-        found.append(Difference(ChangeKind.POWER, _power(before), _power(after)))
+    if (difference := _power_difference(before, after)) is not None:
+        found.append(difference)
+    if before.healing != after.healing:
+        found.append(Difference(ChangeKind.HEALING, before.healing, after.healing))
+    return found
+
+
+def _of_the_rest(before: Description, after: Description) -> list[Difference]:
+    found: list[Difference] = []
     if before.dimensions is not after.dimensions and (pair := _changed_dimensions(before, after)) is not None:
         found.append(Difference(ChangeKind.DIMENSIONS, *pair))
     if before.note is not after.note and before.note != after.note:
@@ -50,7 +66,7 @@ def differences(before: Description, after: Description) -> tuple[Difference, ..
         found.append(Difference(ChangeKind.DOWN, _down(before), _down(after)))
     if before.task_request is not after.task_request and before.task_request != after.task_request:
         found.append(Difference(ChangeKind.TASK, _task(before), _task(after)))
-    return tuple(found)
+    return found
 
 
 def _quarantine(description: Description) -> str:
@@ -61,12 +77,28 @@ def _device(description: Description) -> str:
     return " ".join(filter(None, (description.attached_device, description.ssh_user_ip)))
 
 
-def _power(description: Description) -> str:
-    return " ".join(
-        filter(
-            None, (description.power_cycle_state, "power cycle requested" if description.power_cycle else "")
-        )
+_PASSING: Final = frozenset({PowerStatus.ACCEPTED.value, PowerStatus.OFF.value, PowerStatus.ON.value})
+
+
+def _power_difference(before: Description, after: Description) -> Difference | None:
+    if not any(getattr(before, name) != getattr(after, name) for name in _POWER_FIELDS):
+        return None
+    is_passing = (
+        after.power_status in _PASSING
+        and before.power_cycle_state == after.power_cycle_state
+        and before.power_cycle == after.power_cycle
     )
+    return Difference(ChangeKind.POWER, _power(before), _power(after), is_line=not is_passing)
+
+
+def _power(description: Description) -> str:
+    command = " ".join(filter(None, (description.power_action, description.power_status)))
+    if description.power_cycle and not command:
+        command = "power cycle requested"  # by an old server's client
+    return ", ".join(filter(None, (description.power_cycle_state, command)))
+
+
+_POWER_FIELDS: Final = ("power_cycle", "power_cycle_state", "power_action", "power_status")
 
 
 def _note(note: Annotation) -> str:

@@ -50,4 +50,5 @@ def lines(machine_id: str, differences: Sequence[Difference], *, now: datetime, 
             difference,
         )
         for step, difference in enumerate(differences)
+        if difference.is_line
     ]

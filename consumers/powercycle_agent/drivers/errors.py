@@ -1,0 +1,27 @@
+"""What can go wrong at a switch, named for the reaction. Client libraries' exceptions are translated into these, once, in the driver."""
+
+from __future__ import annotations
+
+
+class DriverError(Exception):
+    """Base of all errors that drivers raise. The text says what happened, to which device, and what to do; never a secret."""
+
+
+class Unreachable(DriverError):
+    """The device does not answer, or broke off: try again later. What it has done meanwhile is not known."""
+
+
+class TurnedAway(DriverError):
+    """The device answers but will not have us: a wrong password, or a host key that is not the known one. A person must act."""
+
+
+class NotConfirmed(DriverError):
+    """The device took the command, but its port is not in the state that was asked for, or it answered with an error."""
+
+
+class UnknownPort(DriverError):
+    """The device has no such port."""
+
+
+class NotInstalled(DriverError):
+    """The Python package or program that the driver needs is not here. The text says how to install it."""
