@@ -124,7 +124,7 @@ class _EndsWithError:
         yield
 
     async def acknowledge(self, batch: Batch) -> None:
-        raise NotImplementedError(batch)
+        raise AssertionError(f"nothing was read, and yet {batch} is acknowledged")
 
 
 def test_the_command_explains_itself() -> None:
