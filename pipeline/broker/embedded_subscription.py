@@ -15,14 +15,12 @@ from pipeline.broker.embedded_log import Wanted
 from pipeline.broker.embedded_membership import Chunk, Membership, Reading
 from pipeline.broker.embedded_session import Cursor, Session
 from pipeline.broker.protocol import Batch, Received
+from pipeline.broker.read_ahead import ReadAhead
 from pipeline.broker.record_batch import Place, decode
 from pipeline.broker.waiting import is_set_within
-from pipeline.errors import BrokerUnavailable
-from pipeline.retry import Backoff
 
 _BATCH_BYTES: Final = 32 * 1024 * 1024
 _LOOK_ANYWAY_S: Final = 1.0  # a notification may have been lost
-_LONGEST_PAUSE_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,26 +76,21 @@ class EmbeddedSubscription:
         """Fetched beyond the last batch, because a block is fetched as a whole."""
         self._is_behind = True
         self._messages_per_segment = 1.0
-        self._ahead: list[Chunk] = []
-        self._has_ahead = asyncio.Event()
-        self._wants_more = asyncio.Event()
-        self._wants_more.set()
-        self._work: asyncio.Task[None] | None = None
+        self._reader = ReadAhead(
+            options.topic, keep=membership.keep, fetch=self._next_batch, hand_out=_hand_out
+        )
         self._is_closed = False
 
     def start(self) -> None:
         """Begin to read ahead."""
-        self._work = asyncio.create_task(self._serve())
-        self._work.add_done_callback(lambda _: self._has_ahead.set())
+        self._reader.start()
 
     async def close(self) -> None:
         """Stop reading and leave the group. Harmless when repeated."""
         if self._is_closed:
             return
         self._is_closed = True
-        if self._work is not None:
-            self._work.cancel()
-            await asyncio.wait([self._work])
+        await self._reader.stop()
         await self._membership.leave()
         await self._session.close()
 
@@ -107,19 +100,7 @@ class EmbeddedSubscription:
 
     async def __anext__(self) -> Batch:
         """The next batch. Can be cancelled, and asked again, without losing anything."""
-        while True:
-            await self._has_ahead.wait()
-            if self._work is None or self._work.done():
-                break
-            chunks, self._ahead = self._ahead, []
-            self._has_ahead.clear()
-            self._wants_more.set()
-            messages = _hand_out(chunks)
-            if messages:
-                return Batch(messages)
-        if self._work is not None and not self._work.cancelled():
-            self._work.result()
-        raise StopAsyncIteration
+        return await self._reader.batch()
 
     async def acknowledge(self, batch: Batch) -> None:
         """See the protocol."""
@@ -139,28 +120,6 @@ class EmbeddedSubscription:
     def rearranged(self, group: str | None) -> None:
         """Members have come or gone, perhaps of our group."""
         self._membership.rearranged(group)
-
-    async def _serve(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._membership.keep())
-                tasks.create_task(self._read_ahead())
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
-
-    async def _read_ahead(self) -> None:
-        backoff = Backoff(cap_s=_LONGEST_PAUSE_S)
-        while True:
-            await self._wants_more.wait()
-            try:
-                self._ahead = await self._next_batch()
-            except BrokerUnavailable as error:
-                logs.get_logger().warning("broker_read_failed", topic=self._options.topic, reason=str(error))
-                await asyncio.sleep(backoff.next())
-                continue
-            backoff.reset()
-            self._wants_more.clear()
-            self._has_ahead.set()
 
     async def _next_batch(self) -> list[Chunk]:
         """Chunks with at least one message and at most `max_records` of them."""

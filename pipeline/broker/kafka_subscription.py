@@ -11,12 +11,10 @@ from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer
 
-from pipeline import logs
 from pipeline.broker.kafka_membership import Alone, GroupMembership
 from pipeline.broker.kafka_reading import Chunk
 from pipeline.broker.protocol import Batch
-from pipeline.errors import BrokerUnavailable
-from pipeline.retry import Backoff
+from pipeline.broker.read_ahead import ReadAhead
 
 FETCHING: Final[Mapping[str, Any]] = {
     "enable_auto_commit": False,
@@ -27,7 +25,6 @@ FETCHING: Final[Mapping[str, Any]] = {
 """How consumers of ours fetch."""
 
 _POLL_S: Final = 1.0
-_LONGEST_PAUSE_S: Final = 2.0
 _CLOSE_S: Final = 5.0
 
 
@@ -49,17 +46,14 @@ class KafkaSubscription:
         self._options = options
         self._consumer = consumer
         self._membership = membership
-        self._ahead: list[Chunk] = []
-        self._has_ahead = asyncio.Event()
-        self._wants_more = asyncio.Event()
-        self._wants_more.set()
-        self._work: asyncio.Task[None] | None = None
+        self._reader = ReadAhead(
+            options.topic, keep=membership.keep, fetch=self._next_batch, hand_out=membership.hand_out
+        )
         self._is_closed = False
 
     def start(self) -> None:
         """Begin to read ahead."""
-        self._work = asyncio.create_task(self._serve())
-        self._work.add_done_callback(lambda _: self._has_ahead.set())
+        self._reader.start()
 
     async def close(self) -> None:
         """Stop reading and leave the group. Harmless when repeated."""
@@ -67,9 +61,7 @@ class KafkaSubscription:
             return
         self._is_closed = True
         self._membership.release()
-        if self._work is not None:
-            self._work.cancel()
-            await asyncio.wait([self._work])
+        await self._reader.stop()
         await stop(self._consumer)
 
     def __aiter__(self) -> Self:
@@ -78,48 +70,13 @@ class KafkaSubscription:
 
     async def __anext__(self) -> Batch:
         """The next batch. Can be cancelled, and asked again, without losing anything."""
-        while True:
-            await self._has_ahead.wait()
-            if self._work is None or self._work.done():
-                break
-            chunks, self._ahead = self._ahead, []
-            self._has_ahead.clear()
-            self._wants_more.set()
-            messages = self._membership.hand_out(chunks)
-            if messages:
-                return Batch(messages)
-        if self._work is not None and not self._work.cancelled():
-            self._work.result()
-        raise StopAsyncIteration
+        return await self._reader.batch()
 
     async def acknowledge(self, batch: Batch) -> None:
         """See the protocol."""
         await self._membership.acknowledge(
             {message.partition: message.offset + 1 for message in batch.messages}
         )
-
-    async def _serve(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._membership.keep())
-                tasks.create_task(self._read_ahead())
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group.exceptions[0].__cause__
-
-    async def _read_ahead(self) -> None:
-        backoff = Backoff(cap_s=_LONGEST_PAUSE_S)
-        while True:
-            await self._wants_more.wait()
-            try:
-                self._ahead = await self._next_batch()
-            except BrokerUnavailable as error:
-                logs.get_logger().warning("broker_read_failed", topic=self._options.topic, reason=str(error))
-                await asyncio.sleep(backoff.next())
-                continue
-            backoff.reset()
-            if self._ahead:
-                self._wants_more.clear()
-                self._has_ahead.set()
 
     async def _next_batch(self) -> list[Chunk]:
         """What is there or comes soon, at most `max_records`; nothing after a while without any."""
