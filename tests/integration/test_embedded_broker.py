@@ -344,7 +344,7 @@ async def test_a_reader_that_does_not_ask_fetches_no_more_than_one_batch_ahead(
             await broker.publish(events(range(first, first + 10)))
         batch = await anext(aiter(subscription))
         async with asyncio.timeout(PATIENCE_S):
-            await subscription._has_ahead.wait()
+            await subscription._reader._has_ahead.wait()
         await broker.publish(events(range(2000, 3000)))
         readings = subscription._membership.readings()
         ahead = sum(reading.position - reading.handed_out for reading in readings)
