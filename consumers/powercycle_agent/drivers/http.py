@@ -1,0 +1,318 @@
+"""HTTP as the drivers use it: one device, small answers, short limits, and aiohttp's exceptions translated once.
+
+It follows no redirects to other hosts, keeps no connection open between calls (small devices have few sockets, and an old
+connection cannot fail a call), and never puts a query, a header or a password into an error's text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+from aiohttp import (
+    BasicAuth,
+    ClientConnectorCertificateError,
+    ClientConnectorError,
+    ClientError,
+    ClientResponse,
+    ClientResponseError,
+    ClientSession,
+    ClientTimeout,
+    DigestAuthMiddleware,
+    TCPConnector,
+)
+from pydantic import AfterValidator, Field, SecretStr, field_validator
+from yarl import URL
+
+from consumers.powercycle_agent.drivers.errors import (
+    DriverError,
+    NotConfirmed,
+    TurnedAway,
+    UnknownPort,
+    Unreachable,
+)
+from consumers.powercycle_agent.drivers.secrets import Secrets
+from consumers.powercycle_agent.drivers.settings import ControllerSettings
+
+MAX_ANSWER: Final = 1 << 20
+"""Bytes of a body. None of our devices says that much."""
+_MAX_REDIRECTS: Final = 3
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+Scheme = Literal["basic", "digest", "either"]
+"""How a device wants a password; `either`: whichever of the two it asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user and a password."""
+
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Login({self.user!r}, ...)"
+
+
+Logins = Callable[[], Login | None]
+"""Asked before every request, so that a changed password counts at once; None: go without."""
+
+
+def _web_address(value: str) -> str:
+    try:
+        url = URL(value)
+        if (
+            url.scheme in {"http", "https"}
+            and url.host
+            and not (url.user or url.query_string or url.fragment)
+        ):
+            return value.rstrip("/")
+    except ValueError:
+        pass
+    raise ValueError(
+        "must be an address like http://10.0.0.5 or https://pdu.lab:8443, without user and password"
+    )
+
+
+WebAddress = Annotated[str, Field(max_length=1000), AfterValidator(_web_address)]
+"""`http://…` or `https://…`, perhaps with a path, without a user, a query or a slash at the end."""
+
+
+class WebSettings(ControllerSettings):
+    """A controller that speaks HTTP."""
+
+    address: WebAddress
+    """Such as `http://10.0.0.5`."""
+    verify: bool = True
+    """`false`: take any certificate. Better name the right one with `ca_file`."""
+    ca_file: str | None = None
+    """PEM file of the certificate, or of its authority, that the device shows; by default the system's authorities."""
+
+    @field_validator("ca_file")
+    @classmethod
+    def _not_both(cls, value: str | None, info: Any) -> str | None:
+        if value is not None and info.data.get("verify") is False:
+            raise ValueError("is never looked at while verify is false: drop one of them")
+        return value
+
+
+class AccountSettings(WebSettings):
+    """A controller that speaks HTTP and wants a user and a password."""
+
+    user: Annotated[str, Field(min_length=1, max_length=200, pattern="^[^:]+$")] | None = None
+    password: SecretStr | None = None
+    """Better kept in a file or in the environment."""
+    password_file: str | None = None
+    password_env: str | None = None
+    """Name of the environment variable; `POWERCYCLE_PASSWORD` by default."""
+
+    def login(self, secrets: Secrets, *, default_user: str | None = None) -> Login | None:
+        """User and password; None when the entry names no user and the kind has none either. Raises `TurnedAway`."""
+        user = self.user or default_user
+        if user is None:
+            return None
+        given = self.password.get_secret_value() if self.password else None
+        password = secrets.password(
+            given=given, file=self.password_file, variable=self.password_env, what=f"{user} at {self.address}"
+        )
+        return Login(user, password)
+
+    @property
+    def names_a_password(self) -> bool:
+        """Whether the entry says where a password comes from."""
+        return bool(self.password or self.password_file or self.password_env)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a device answered; neither 401 nor 403, and no redirect."""
+
+    device: str
+    """For errors' texts."""
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def text(self) -> str:
+        """The body, with odd bytes replaced."""
+        return self.body.decode("utf-8", "replace")
+
+    def confirmed(self, *, port: str | None = None) -> Answer:
+        """This answer, if it is a 2xx. Raises `UnknownPort` for a 404 to a question about `port`, else `NotConfirmed`."""
+        if self.status == 404 and port is not None:
+            raise UnknownPort(f"{self.device} has no port {port!r} (HTTP 404)")
+        if not 200 <= self.status < 300:
+            raise NotConfirmed(f"{self.device} answered HTTP {self.status}: {self._excerpt()}")
+        return self
+
+    def json(self) -> Any:
+        """The body as JSON. Raises `NotConfirmed`."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise NotConfirmed(f"{self.device} answered no JSON: {self._excerpt()}") from error
+
+    def json_object(self) -> dict[str, Any]:
+        """The body as a JSON object. Raises `NotConfirmed`."""
+        value = self.json()
+        if not isinstance(value, dict):
+            raise NotConfirmed(f"{self.device} answered no JSON object: {self._excerpt()}")
+        return value
+
+    def _excerpt(self) -> str:
+        return repr(self.text[:200])
+
+
+class WebDevice:
+    """The web server of one device."""
+
+    def __init__(
+        self,
+        settings: WebSettings,
+        *,
+        logins: Logins | None = None,
+        scheme: Scheme = "basic",
+        limit_s: float = 5.0,
+    ) -> None:
+        """`limit_s`: for one request, from the look-up of the name to the last byte of the answer."""
+        self.name = settings.address
+        self._settings = settings
+        self._logins = logins or (lambda: None)
+        self._scheme = scheme
+        self._limit_s = limit_s
+        self._session: ClientSession | None = None
+        self._digest: tuple[Login, DigestAuthMiddleware] | None = None
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
+        """GET `path`, below the address."""
+        return await self.request("GET", path, query=query)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        document: Any = None,
+    ) -> Answer:
+        """Ask once. `document` is sent as JSON. `path` is encoded already, `query` is not.
+
+        Redirects of a GET are followed on the same host. Raises `Unreachable`, `TurnedAway` (401, 403, a certificate that
+        is not trusted) and `NotConfirmed` (a redirect that is not followed, an answer that is too long).
+        """
+        url = URL(self._settings.address + path, encoded=True)
+        if query:
+            url = url.update_query(query)
+        if document is not None:
+            body = json.dumps(document).encode()
+            headers = {**(headers or {}), "Content-Type": "application/json"}
+        try:
+            async with asyncio.timeout(self._limit_s):
+                return await self._follow(method, url, headers or {}, body)
+        except TimeoutError as error:
+            raise Unreachable(f"{self.name} did not answer within {self._limit_s:g} s") from error
+        except (ClientError, OSError, ValueError) as error:
+            translated = self._translated(error)
+        # Some of aiohttp's errors show the whole address, and some devices want their password in there.
+        raise translated from None
+
+    async def close(self) -> None:
+        """Let go. May be called twice."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _follow(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        for _ in range(_MAX_REDIRECTS):
+            status, answer_headers, content = await self._ask(method, url, headers, body)
+            if status in {401, 403}:
+                raise TurnedAway(f"{self.name} does not let us in (HTTP {status}): check user and password")
+            if status not in _REDIRECTS:
+                return Answer(self.name, status, content, answer_headers)
+            target = url.join(URL(answer_headers.get("Location", "")))
+            if target.origin() != url.origin() or method != "GET":
+                raise NotConfirmed(
+                    f"{self.name} redirects to {target.origin()}{target.path}, which is not followed: "
+                    "if that is right, change the address in its entry"
+                )
+            url = target
+        raise NotConfirmed(f"{self.name} redirects again and again")
+
+    async def _ask(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        login = self._logins()
+        basic = BasicAuth(login.user, login.password, "utf-8") if login is not None else None
+        digest = self._middleware(login) if login is not None and self._scheme != "basic" else None
+        async with self._open().request(
+            method,
+            url,
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            auth=None if digest else basic,
+            middlewares=(digest,) if digest else (),
+        ) as response:
+            if not (self._scheme == "either" and basic and _wants_basic(response)):
+                return response.status, response.headers, await self._content(response)
+        async with self._open().request(
+            method, url, headers=headers, data=body, allow_redirects=False, auth=basic
+        ) as response:
+            return response.status, response.headers, await self._content(response)
+
+    def _middleware(self, login: Login) -> DigestAuthMiddleware:
+        if self._digest is None or self._digest[0] != login:
+            self._digest = (login, DigestAuthMiddleware(login.user, login.password))
+        return self._digest[1]
+
+    def _open(self) -> ClientSession:
+        if self._session is None:
+            connector = TCPConnector(ssl=self._ssl(), force_close=True, limit=2)
+            self._session = ClientSession(
+                connector=connector,
+                timeout=ClientTimeout(total=None),
+                headers={"User-Agent": "labkeeper", "Accept-Encoding": "identity"},
+            )
+        return self._session
+
+    def _ssl(self) -> ssl.SSLContext | bool:
+        if self._settings.ca_file is None:
+            return self._settings.verify
+        try:
+            return ssl.create_default_context(cafile=self._settings.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise TurnedAway(
+                f"cannot use {self._settings.ca_file} as ca_file of {self.name}: {error}"
+            ) from error
+
+    async def _content(self, response: ClientResponse) -> bytes:
+        content = bytearray()
+        async for chunk in response.content.iter_any():
+            content += chunk
+            if len(content) > MAX_ANSWER:
+                raise NotConfirmed(f"{self.name} answered more than {MAX_ANSWER} bytes")
+        return bytes(content)
+
+    def _translated(self, error: Exception) -> DriverError:
+        if isinstance(error, ClientConnectorCertificateError):
+            return TurnedAway(
+                f"{self.name} shows a certificate that is not trusted: name it, or its authority, with ca_file in its entry"
+                f" ({error.certificate_error})"
+            )
+        if isinstance(error, ClientConnectorError):
+            return Unreachable(f"cannot connect to {self.name}: {error.os_error}")
+        if isinstance(error, ClientResponseError):
+            return Unreachable(f"{self.name} does not speak HTTP as it should: {error.message[:200]}")
+        return Unreachable(f"{self.name} broke off: {type(error).__name__}")
+
+
+def _wants_basic(response: ClientResponse) -> bool:
+    challenges = response.headers.getall("WWW-Authenticate", [])
+    return response.status == 401 and any(each[:6].lower() == "basic " for each in challenges)
