@@ -13,10 +13,20 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from schemas.changes import HistoryEntry
 from schemas.description import AttachedDevice, Description, PowerCycleState
 from schemas.fleet_stats import WHOLE_FLEET, FleetStats
-from schemas.wire import Body, Dimensions, Time, WireModel
+from schemas.ids import MachineId
+from schemas.power import MAX_DELAY_S, CommandId, PowerAction, PowerOutlet, PowerRecord
+from schemas.silence import Silence
+from schemas.wire import Body, Bool, Dimensions, Float, Time, WireModel
 
 PROBLEM_TYPE: Final = "application/problem+json"
 """Content type of `Problem`, RFC 9457."""
+POWER_EXPIRY_S: Final = 600.0
+"""How long a power command waits for an agent to begin unless told otherwise."""
+MOST_RESULTS: Final = 10_000
+"""Results of power commands in one request."""
+MOST_POWERED_BOTS: Final = 1_000
+"""Machines in one report of an old power daemon."""
+_DAY_S: Final = 86_400.0
 
 _unstorable = re.compile("[\x00\ud800-\udfff]")
 
@@ -157,6 +167,62 @@ class StatsHistoryParameters(_Request):
     """Seconds that one entry stands for; by default, so many that there are at most 300 entries."""
 
 
+class PowerBody(_Request):
+    """What shall be done with a machine's power."""
+
+    action: PowerAction
+    delay_s: Annotated[Float, Field(gt=0, le=MAX_DELAY_S)] | None = None
+    """Seconds between off and on; by default as the controller's configuration says."""
+    why: Annotated[_Text, Field(max_length=2000)] = ""
+    force: Bool = False
+    """Also while a task runs, while somebody else maintains the machine, or when its controller did not answer last."""
+    expires_in_s: Annotated[Float, Field(ge=1, le=_DAY_S)] = POWER_EXPIRY_S
+    """An agent that has not begun within so many seconds must not begin."""
+
+
+class PowerParameters(_Request):
+    """The query string of a listing of power commands."""
+
+    machine: MachineId | None = None
+    """Only this machine's."""
+    state: Literal["pending", "ended"] | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    before: CommandId | None = None
+    """`next_before` of the page before."""
+
+
+class LeaseBody(_Request):
+    """Which process wants to be the agent of a name."""
+
+    owner: Annotated[_Text, Field(min_length=1, max_length=200)]
+    """A name of the process itself, such as host, number and a random part."""
+    seconds: Annotated[Float, Field(gt=0, le=600)] = 30.0
+    """For how long, unless it is renewed. Not used to give it up."""
+
+
+_Pattern = Annotated[_Text, Field(min_length=1, max_length=200)]
+
+
+class SilenceBody(_Request):
+    """Which machines nobody shall be told about, why, and until when: exactly one of `ends_in_s` and `ends_at`."""
+
+    machine: _Pattern = "*"
+    """Pattern of machine ids, such as `rack4-*`."""
+    pool: _Pattern = "*"
+    """Pattern of pools."""
+    reason: Annotated[_Text, Field(min_length=1, max_length=500)]
+    ends_in_s: Annotated[Float, Field(ge=1, le=365 * _DAY_S)] | None = None
+    ends_at: Time | None = None
+    """RFC 3339; within a year."""
+
+
+class SilenceParameters(_Request):
+    """The query string of a listing of silences."""
+
+    all: bool = False
+    """Also those that have ended, of the last 90 days."""
+
+
 # --- /api/v1: answers --------------------------------------------------------------------------------------------------
 class Answer(BaseModel):
     """Something we answer; read by the command line, which a newer server must not break."""
@@ -196,6 +262,47 @@ class FleetStatsHistory(Answer):
     stats: list[FleetStats]
 
 
+class PowerNow(Answer):
+    """Where a machine's power comes from, and the latest command."""
+
+    record: PowerRecord | None
+    """Null: there was none, or it is forgotten."""
+    outlet: PowerOutlet | None
+    """Null: no agent has told of it."""
+
+
+class PowerCommandPage(Answer):
+    """Power commands and what became of them, newest first."""
+
+    commands: list[PowerRecord]
+    next_before: str | None
+    """Give it back as `before` to continue; null at the end."""
+
+
+class PowerOutletList(Answer):
+    """Where machines' power comes from, by machine id."""
+
+    outlets: list[PowerOutlet]
+
+
+class ResultsTaken(Answer):
+    """The broker has the results. What becomes of them shows in commands and machines."""
+
+    taken: int
+
+
+class LeaseState(Answer):
+    """Whether the lease is the caller's now."""
+
+    held: bool
+
+
+class SilenceList(Answer):
+    """Silences, by id."""
+
+    silences: list[Silence]
+
+
 class WhoAmI(Answer):
     """Whom the server takes the caller for."""
 
@@ -225,6 +332,8 @@ class Problem(Answer):
     detail: str
     instance: str
     """Path of the request."""
+    reason: str | None = None
+    """One word for programs, where there are several reasons for one status: why a power command is refused."""
     errors: list[FieldError] | None = None
 
 
@@ -271,3 +380,41 @@ class LoginStatus(Answer):
 
     email: str
     roles: list[str]
+
+
+# --- the older power system's bodies -----------------------------------------------------------------------------------
+class BotDimension(Answer):
+    """A dimension as Swarming spells it."""
+
+    key: str
+    value: list[str]
+
+
+class DownBot(Answer):
+    """A machine whose power should be cycled."""
+
+    bot_id: str
+    host_id: str
+    """`jumphost-<agent>`: the host that can do it."""
+    dimensions: list[BotDimension]
+    status: Literal["Host Missing", "Device Missing"]
+    since: Time
+    silenced: bool
+    """Leave it alone: somebody wished so."""
+
+
+class DownBots(Answer):
+    """Answer of `/down_bots`."""
+
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
+
+    bots: list[DownBot] = Field(alias="list")
+
+
+class PoweredBotsRequest(WireModel):
+    """Body of `/powercycled_bots`: whose power has been cycled."""
+
+    powercycled_bots: Annotated[
+        list[Annotated[str, Field(max_length=200)]], Field(max_length=MOST_POWERED_BOTS, fail_fast=True)
+    ]
+    """Machine ids; `-device` at the end means the device that hangs on the machine."""
