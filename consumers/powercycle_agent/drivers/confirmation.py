@@ -1,12 +1,13 @@
-"""Waiting until a device says that a port is as it was told to be."""
+"""Telling a device what a port is to be, and waiting until it says that it is so: the same for most kinds."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 
-from consumers.powercycle_agent.drivers.errors import NotConfirmed
+from consumers.powercycle_agent.drivers.errors import NotConfirmed, Unreachable
 from consumers.powercycle_agent.drivers.protocol import PortState
 
 
@@ -15,7 +16,8 @@ async def confirm(
     port: str,
     wanted: PortState,
     *,
-    within_s: float = 5.0,
+    device: str,
+    within_s: float = 3.0,
     every_s: float = 0.2,
 ) -> None:
     """Ask until the port is as wanted, at least once. Raises `NotConfirmed` after `within_s`, and what `status` raises."""
@@ -23,6 +25,38 @@ async def confirm(
     while (state := await status(port)) is not wanted:
         if time.monotonic() + every_s > deadline:
             raise NotConfirmed(
-                f"port {port} is {state}, not {wanted}, {within_s:g} s after the device took the command"
+                f"port {port} of {device} is {state}, not {wanted}, {within_s:g} s after the device took the command"
             )
         await asyncio.sleep(every_s)
+
+
+class ConfirmingDriver(ABC):
+    """`on` and `off` of a driver whose device is told once, and then asked until it is so."""
+
+    def __init__(self, device: str, *, limit_s: float, confirm_s: float) -> None:
+        """`device`: how errors name it. `limit_s`: for a whole call. `confirm_s`: for the port to be as told."""
+        self.device = device
+        self._limit_s = limit_s
+        self._confirm_s = confirm_s
+
+    async def on(self, port: str) -> None:
+        await self._turn(port, PortState.ON)
+
+    async def off(self, port: str) -> None:
+        await self._turn(port, PortState.OFF)
+
+    @abstractmethod
+    async def status(self, port: str) -> PortState:
+        """What the device says."""
+
+    @abstractmethod
+    async def tell(self, port: str, wanted: PortState) -> None:
+        """Tell the device what the port is to be, once. Need not wait until it is so."""
+
+    async def _turn(self, port: str, wanted: PortState) -> None:
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await self.tell(port, wanted)
+                await confirm(self.status, port, wanted, device=self.device, within_s=self._confirm_s)
+        except TimeoutError as error:
+            raise Unreachable(f"{self.device} did not answer within {self._limit_s:g} s") from error

@@ -87,6 +87,10 @@ class WebSettings(ControllerSettings):
 
     address: WebAddress
     """Such as `http://10.0.0.5`."""
+    limit_s: Annotated[float, Field(gt=0, le=60)] = 10
+    """Seconds that a call may take."""
+    confirm_s: Annotated[float, Field(gt=0, le=60)] = 3
+    """Seconds that a port may take to be as it was told."""
     verify: bool = True
     """`false`: take any certificate. Better name the right one with `ca_file`."""
     ca_file: str | None = None
@@ -177,14 +181,12 @@ class WebDevice:
         *,
         logins: Logins | None = None,
         scheme: Scheme = "basic",
-        limit_s: float = 5.0,
     ) -> None:
-        """`limit_s`: for one request, from the look-up of the name to the last byte of the answer."""
         self.name = settings.address
         self._settings = settings
         self._logins = logins or (lambda: None)
         self._scheme = scheme
-        self._limit_s = limit_s
+        self._limit_s = settings.limit_s
         self._session: ClientSession | None = None
         self._digest: tuple[Login, DigestAuthMiddleware] | None = None
 
@@ -202,7 +204,7 @@ class WebDevice:
         body: bytes | None = None,
         document: Any = None,
     ) -> Answer:
-        """Ask once. `document` is sent as JSON. `path` is encoded already, `query` is not.
+        """Ask once, within the entry's `limit_s`. `document` is sent as JSON. `path` is encoded already, `query` is not.
 
         Redirects of a GET are followed on the same host. Raises `Unreachable`, `TurnedAway` (401, 403, a certificate that
         is not trusted) and `NotConfirmed` (a redirect that is not followed, an answer that is too long).
