@@ -51,8 +51,7 @@ def refusal(machine: Description, command: PowerCommand, *, force: bool) -> tupl
 
 def ordered(before: Description, *, command: PowerCommand, now: datetime) -> Description:
     """Take note of a command that was queued. The annotation of a cycle is the old server's."""
-    what = "powercycle" if command.action is PowerAction.CYCLE else f"power {command.action}"
-    message = f"Requested {what} for {quoted(command.machine_id)}"
+    message = f"Requested {_named(command)} for {quoted(command.machine_id)}"
     return before.model_copy(
         update={
             "power_cycle": command.action is PowerAction.CYCLE,
@@ -61,6 +60,17 @@ def ordered(before: Description, *, command: PowerCommand, now: datetime) -> Des
             "annotation": Annotation(message=message, user=command.who, timestamp=now),
         }
     )
+
+
+def withdrawn(before: Description, *, command: PowerCommand, who: str, now: datetime) -> Description:
+    """Take note of who withdrew a command that was queued."""
+    message = f"Cancelled {_named(command)} for {quoted(command.machine_id)}"
+    annotation = Annotation(message=message, user=who, timestamp=now)
+    return before.model_copy(update={"annotation": annotation})
+
+
+def _named(command: PowerCommand) -> str:
+    return "powercycle" if command.action is PowerAction.CYCLE else f"power {command.action}"
 
 
 def advanced(before: Description, *, action: PowerAction, status: PowerStatus) -> Description:

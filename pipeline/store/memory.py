@@ -6,20 +6,17 @@ refused here as well.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from pipeline.broker.protocol import Outgoing
 from pipeline.clock import Clock, SystemClock
-from pipeline.errors import MachineNotFound, Rejected
+from pipeline.errors import MachineNotFound
 from pipeline.processor.pools import Pools
-from pipeline.processor.transition import Difference
 from pipeline.store.cursor import check_limit, read_cursor, write_cursor
-from pipeline.store.edits import DELETED, Edit, check_expected, checked, edit
-from pipeline.store.history import lines
-from pipeline.store.literals import has_nul, to_json
+from pipeline.store.edits import DELETED, check_expected, checked
+from pipeline.store.memory_power import MemoryPower, MemorySilences
+from pipeline.store.memory_rows import check_text
 from pipeline.store.messages import change_message, deletion_message
 from pipeline.store.protocol import (
     LABKEEPER_USER,
@@ -36,23 +33,17 @@ from pipeline.store.selection import is_busy, rest, select
 from schemas.changes import HistoryEntry
 from schemas.description import Description
 from schemas.health import Health
-from schemas.ids import new_ulid
 
 _NO_POOLS: Final = Pools(())
 _CLOCK: Final = SystemClock()
 
 
-class MemoryStore:
-    """`protocol.Store`, `Outbox`, `ProgressLog`, `Leases` and `Checkpoints` in dictionaries."""
+class MemoryStore(MemoryPower, MemorySilences):
+    """`protocol.Store`, `Outbox`, `ProgressLog`, `Leases`, `Checkpoints`, `PowerStore` and `Silences` in dictionaries."""
 
     def __init__(self, *, pools: Pools = _NO_POOLS, clock: Clock = _CLOCK) -> None:
-        """Leases are judged by `clock`."""
-        self._pools = pools
-        self._clock = clock
-        self._machines: dict[str, Description] = {}
-        self._last_versions: dict[str, int] = {}
-        self._history: dict[str, list[HistoryEntry]] = defaultdict(list)
-        self._outbox: dict[tuple[str, int, str], OutboxRow] = {}
+        """Leases and old silences are judged by `clock`."""
+        super().__init__(pools, clock)
         self._progress: dict[tuple[str, str], Progress] = {}
         self._leases: dict[str, tuple[str, datetime]] = {}
         self._checkpoints: dict[str, tuple[str, Checkpoint]] = {}
@@ -86,43 +77,6 @@ class MemoryStore:
         self._write(edits, now, who, "")
         return [each.updated for each in edits]
 
-    def _edits(self, changes: Mapping[str, Sequence[Change]], now: datetime) -> list[Edit]:
-        edits = [
-            edit(
-                machine_id,
-                self._machines.get(machine_id),
-                steps,
-                now=now,
-                pools=self._pools,
-                last_version=self._last_versions.get(machine_id, 0),
-            )
-            for machine_id, steps in changes.items()
-        ]
-        for each in edits:
-            _check_storable(each.after)
-        return edits
-
-    def _write(self, edits: Sequence[Edit], now: datetime, who: str, why: str) -> None:
-        _check_text(who, why)
-        for each in edits:
-            if each.kinds:
-                self._machines[each.machine_id] = each.after
-                self._add_history(each.machine_id, each.differences, each.after.row_version, now, who, why)
-
-    def _add_history(
-        self,
-        machine_id: str,
-        differences: Sequence[Difference],
-        version: int,
-        now: datetime,
-        who: str,
-        why: str,
-    ) -> None:
-        self._history[machine_id].extend(
-            line.entry(at=now, who=who, why=why)
-            for line in lines(machine_id, differences, now=now, version=version)
-        )
-
     async def get(self, machine_id: str) -> Description:
         """See the protocol."""
         if machine_id not in self._machines:
@@ -150,7 +104,7 @@ class MemoryStore:
         versions: Collection[int] | None = None,
     ) -> bool:
         """See the protocol."""
-        _check_text(who, why)
+        check_text(who, why)
         deleted = self._machines.get(machine_id)
         if deleted is None:
             return False
@@ -160,6 +114,7 @@ class MemoryStore:
         self._last_versions[machine_id] = version
         self._add_history(machine_id, [DELETED], version, now, who, why)
         self._announce(deletion_message(machine_id, version), version, now)
+        self._withdraw_of_deleted(machine_id, version, now, who)
         return True
 
     async def list_powercycle(self) -> Sequence[str]:
@@ -199,10 +154,6 @@ class MemoryStore:
         return forgotten
 
     # --- outbox --------------------------------------------------------------------------------------------------------
-
-    def _announce(self, message: Outgoing, version: int, now: datetime) -> None:
-        row = OutboxRow(new_ulid(), version, message, now)
-        self._outbox[message.key, version, row.id] = row
 
     async def take(self, *, limit: int) -> Sequence[OutboxRow]:
         """See the protocol."""
@@ -265,13 +216,3 @@ class MemoryStore:
 
     async def close(self) -> None:
         """See the protocol."""
-
-
-def _check_storable(description: Description) -> None:
-    if has_nul(to_json(description.model_dump())):
-        raise Rejected("the database does not take it: text must not contain NUL characters")
-
-
-def _check_text(*texts: str) -> None:
-    if any("\0" in text for text in texts):
-        raise Rejected("the database does not take it: text must not contain NUL characters")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from pipeline.store.protocol import Updated
 from schemas.description import Description
 from schemas.power import PowerCommand, PowerOutlet, PowerRecord, PowerResult
 from schemas.silence import Silence
+
+SILENCES_KEPT: Final = timedelta(days=90)
+"""How long one that has ended can still be looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,9 @@ class PowerStore(Protocol):
     """Commands and what becomes of them. Every write is one retried transaction, as in `protocol.Store`.
 
     A command's row, its machine's Description and the messages about both change together. All raise `StoreUnavailable`.
+
+    When a machine is deleted its queued commands are cancelled with it; those begun end by themselves. What the
+    Description tells of is the pending command, or with none the newest.
     """
 
     async def order_power(
@@ -65,8 +71,8 @@ class PowerStore(Protocol):
         """Take steps and reports into account, in order, all in one transaction; return the machines that changed.
 
         A step moves its command's row forward (accepted < off < on < the ends), never backward, and is kept with its time
-        even when it comes late; a repeated one changes nothing. An end said by an agent is final; `cancelled` and `expired`
-        said by the store give way to an agent that had begun. The latest command's state shows in the Description
+        even when it comes late; a repeated one changes nothing. An end said by an agent is final; what the store said by
+        itself (`cancelled`, `expired`, `failed` after long silence) gives way to an agent that had begun. The latest command's state shows in the Description
         (`processor.power.advanced`). A step of a command that the store has never seen makes its row, if it brings the
         command along, and is otherwise ignored with a line in the log. A report is kept as the machine's outlet, and sets
         `power_cycle_state`, if there is such a machine; reports older than the outlet's are ignored.
@@ -79,7 +85,7 @@ class PowerStore(Protocol):
         self, *, now: datetime, grace: timedelta, stalled: timedelta
     ) -> Sequence[PowerRecord]:
         """End commands that nobody ends, and return them: queued ones that have expired for `grace` become `expired`,
-        begun ones whose latest step is `stalled` old become `failed`. Messages about the machines go to the outbox.
+        begun ones of which nothing was heard for `stalled` become `failed`. Messages about the machines go to the outbox.
         """
         ...
 

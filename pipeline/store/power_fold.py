@@ -1,0 +1,315 @@
+"""What becomes of power commands and outlets when something is heard of them. Pure; shared by all stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+from pipeline.errors import PowerRefused
+from pipeline.processor import power
+from pipeline.processor.operators import set_power_cycle_state
+from pipeline.store.protocol import Change
+from schemas.power import (
+    ControllerReport,
+    PowerCommand,
+    PowerMoment,
+    PowerOutlet,
+    PowerRecord,
+    PowerResult,
+    PowerStatus,
+    PowerStep,
+)
+
+_ORDER: Final = {PowerStatus.QUEUED: 0, PowerStatus.ACCEPTED: 1, PowerStatus.OFF: 2, PowerStatus.ON: 3}
+_AN_END: Final = 4
+_LONGEST_WHY: Final = 2000
+_NOTHING_SWITCHED: Final = frozenset({PowerStatus.EXPIRED, PowerStatus.REFUSED, PowerStatus.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command's row: the record, and what only the store needs to know."""
+
+    record: PowerRecord
+    heard_at: datetime
+    """The store's clock when there was news of it."""
+    is_final: bool = False
+    """An agent has said how it ended. What the store says of itself gives way to that."""
+    idempotency_key: str = ""
+
+    @property
+    def id(self) -> str:
+        """The command's."""
+        return self.record.command.id
+
+    @property
+    def machine_id(self) -> str:
+        """Whose power it is about."""
+        return self.record.command.machine_id
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it has not ended."""
+        return self.record.status.is_pending
+
+
+# --- what the store does by itself ---------------------------------------------------------------------------------------
+
+
+def queued(command: PowerCommand, *, now: datetime, idempotency_key: str = "") -> Entry:
+    """A command that nobody has begun."""
+    moment = PowerMoment(status=PowerStatus.QUEUED, at=command.requested_at)
+    record = PowerRecord(command=command, status=PowerStatus.QUEUED, steps=[moment])
+    return Entry(record, now, idempotency_key=idempotency_key)
+
+
+def standing(entries: Iterable[Entry], command: PowerCommand, idempotency_key: str) -> Entry | None:
+    """What there is already of a machine's commands instead of this one: of the same wish, or pending."""
+    newest_first = _newest_first(entries)
+    for each in newest_first:
+        if each.id == command.id or (idempotency_key and each.idempotency_key == idempotency_key):
+            return each
+    return next((each for each in newest_first if each.is_pending), None)
+
+
+def withdrawal(
+    entry: Entry, entries: Iterable[Entry], *, now: datetime, who: str
+) -> tuple[Entry, Sequence[Change]]:
+    """The command, cancelled, and what that does to its machine. `entries` are the machine's."""
+    after = withdrawn(entry, now=now, text=f"withdrawn by {who}")
+    remaining = [after if each.id == after.id else each for each in entries]
+    note = partial(power.withdrawn, command=entry.record.command, who=who, now=now)
+    return after, [note, showing(shown(remaining) or after)]
+
+
+def withdrawn(entry: Entry, *, now: datetime, text: str) -> Entry:
+    """The command, cancelled before anybody has begun."""
+    command = entry.record.command.model_copy(update={"cancelled": True})
+    return _ended(entry, PowerStatus.CANCELLED, now, text, command=command)
+
+
+def overdue(entry: Entry, *, now: datetime, grace: timedelta, stalled: timedelta) -> Entry | None:
+    """The command, ended because nobody else does; None while there is hope."""
+    if not entry.is_pending:
+        return None
+    if entry.record.status is PowerStatus.QUEUED:
+        late = entry.record.command.expires_at + grace <= now
+        return _ended(entry, PowerStatus.EXPIRED, now, "no agent began it in time") if late else None
+    if entry.heard_at + stalled > now:
+        return None
+    minutes = stalled // timedelta(minutes=1)
+    text = f"nothing was heard from {entry.record.agent} for {minutes} minutes: look at the machine's port"
+    return _ended(entry, PowerStatus.FAILED, now, text)
+
+
+def queued_ones(entries: Iterable[Entry]) -> list[Entry]:
+    """Those that may be withdrawn, the newest first."""
+    return [each for each in _newest_first(entries) if each.record.status is PowerStatus.QUEUED]
+
+
+def to_withdraw(entries: Sequence[Entry]) -> Entry | None:
+    """The pending command of a machine. None: there is none. Raises `PowerRefused` when an agent has begun."""
+    queued_one = next(iter(queued_ones(entries)), None)
+    begun = next((each for each in entries if each.is_pending), None)
+    if queued_one is None and begun is not None:
+        raise PowerRefused(
+            "begun",
+            f"{begun.record.agent} has begun the {begun.record.command.action} of {begun.machine_id}: wait until it ends",
+        )
+    return queued_one
+
+
+def shown(entries: Iterable[Entry]) -> Entry | None:
+    """The command that a machine's Description tells of: a pending one, otherwise the newest.
+
+    Ids are as new as the clocks of those who made them, so a pending command need not have the greatest.
+    """
+    newest_first = _newest_first(entries)
+    return next((each for each in newest_first if each.is_pending), next(iter(newest_first), None))
+
+
+def showing(entry: Entry) -> Change:
+    """The change that lets the Description tell of this command."""
+    return partial(power.advanced, action=entry.record.command.action, status=entry.record.status)
+
+
+def _newest_first(entries: Iterable[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda each: each.id, reverse=True)
+
+
+def _ended(
+    entry: Entry, status: PowerStatus, now: datetime, text: str, *, command: PowerCommand | None = None
+) -> Entry:
+    moment = PowerMoment(status=status, at=now, text=text)
+    changed = {
+        "command": command or entry.record.command,
+        "status": status,
+        "steps": _with(entry.record.steps, moment),
+        "text": text,
+    }
+    return replace(entry, record=entry.record.evolve(changed), heard_at=now)
+
+
+def _with(steps: Sequence[PowerMoment], moment: PowerMoment) -> list[PowerMoment]:
+    """The moments in time's order, behind the first, which is the request. A status has one: the latest said."""
+    first, *others = steps
+    kept = [each for each in others if each.status is not moment.status]
+    return [first, *sorted([*kept, moment], key=lambda each: each.at)]
+
+
+# --- what agents say -----------------------------------------------------------------------------------------------------
+
+
+def stepped(entry: Entry, step: PowerStep, *, now: datetime) -> Entry:
+    """What an agent's step makes of its command: the very same object if that is nothing."""
+    if step.status is PowerStatus.QUEUED:
+        return entry
+    is_end = not step.status.is_pending
+    is_news = all(each.status is not step.status for each in entry.record.steps)
+    if not is_news and (entry.is_final or not is_end):
+        return entry
+    moment = PowerMoment(status=step.status, at=step.at, text=step.text)
+    record = entry.record.evolve({"steps": _with(entry.record.steps, moment)})
+    if not entry.is_final and _counts(record, step):
+        text = step.text or (record.text if step.status is record.status else "") if is_end else ""
+        record = record.evolve({"status": _furthest(record, step), "agent": step.agent, "text": text})
+    return replace(entry, record=record, heard_at=now, is_final=entry.is_final or is_end)
+
+
+def _counts(record: PowerRecord, step: PowerStep) -> bool:
+    """Whether the command is now where the step says, and not further. What the store said of the end gives way.
+
+    But when nothing was switched either way, why the store ended it tells more.
+    """
+    if record.status.is_pending:
+        return _rank(step.status) > _rank(record.status)
+    nothing_switched = record.status in _NOTHING_SWITCHED and step.status in _NOTHING_SWITCHED
+    return step.status is record.status or not nothing_switched
+
+
+def _furthest(record: PowerRecord, step: PowerStep) -> PowerStatus:
+    """The step's status, or a later one of those passed, where a command that the store had ended goes on."""
+    if not step.status.is_pending:
+        return step.status
+    return max((each.status for each in record.steps if each.status.is_pending), key=_rank)
+
+
+def _rank(status: PowerStatus) -> int:
+    return _ORDER.get(status, _AN_END)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a sequence of results comes to."""
+
+    changes: dict[str, list[Change]] = field(default_factory=dict)
+    """To Descriptions, by machine, in order."""
+    reasons: dict[str, list[str]] = field(default_factory=dict)
+    """Why, in agents' words, by machine."""
+    entries: dict[str, Entry] = field(default_factory=dict)
+    """Commands to write, by id."""
+    outlets: dict[str, PowerOutlet] = field(default_factory=dict)
+    """Outlets to write, by machine."""
+    strangers: list[PowerStep] = field(default_factory=list)
+    """Steps of commands that nobody knows, and that did not bring them along."""
+
+    @property
+    def records(self) -> list[PowerRecord]:
+        """The commands to write, as they are now."""
+        return [each.record for each in self.entries.values()]
+
+    @property
+    def machine_ids(self) -> list[str]:
+        """Machines of whose power something is to be written, sorted."""
+        return sorted({each.machine_id for each in self.entries.values()} | self.outlets.keys())
+
+    def why(self, machine_id: str) -> str:
+        """What the history says."""
+        return "; ".join(dict.fromkeys(filter(None, self.reasons.get(machine_id, ()))))[:_LONGEST_WHY]
+
+
+def fold(
+    results: Sequence[PowerResult],
+    entries: Iterable[Entry],
+    outlets: Mapping[str, PowerOutlet],
+    *,
+    now: datetime,
+) -> Outcome:
+    """Take results into account, in order.
+
+    `entries`: the commands that they name, and of each machine the pending ones and the newest.
+    """
+    known = {each.id: each for each in entries}
+    outcome = Outcome()
+    for result in results:
+        if isinstance(result, ControllerReport):
+            _fold_report(result, outlets, outcome, now)
+        else:
+            _fold_step(result, known, outcome, now)
+    return outcome
+
+
+def give_up(entries: Iterable[Entry], *, now: datetime, grace: timedelta, stalled: timedelta) -> Outcome:
+    """End the commands that nobody else ends. `entries`: of each machine the pending ones and the newest."""
+    known = {each.id: each for each in entries}
+    outcome = Outcome()
+    for each in sorted(known.values(), key=lambda each: each.id):
+        after = overdue(each, now=now, grace=grace, stalled=stalled)
+        if after is not None:
+            _take_over(after, known, outcome)
+    return outcome
+
+
+def _fold_step(step: PowerStep, known: dict[str, Entry], outcome: Outcome, now: datetime) -> None:
+    before = known.get(step.command_id) or _brought_along(step, now)
+    if before is None or before.machine_id != step.machine_id:
+        outcome.strangers.append(step)
+        return
+    after = stepped(before, step, now=now)
+    if after is before and step.command_id in known:
+        return
+    _take_over(after, known, outcome)
+
+
+def _take_over(after: Entry, known: dict[str, Entry], outcome: Outcome) -> None:
+    """Let a command be as it is now, and its machine tell of it if it is the one to tell of."""
+    known[after.id] = outcome.entries[after.id] = after
+    latest = shown(each for each in known.values() if each.machine_id == after.machine_id)
+    if latest is not None:
+        outcome.changes.setdefault(after.machine_id, []).append(showing(latest))
+    if latest is after and not after.is_pending:
+        outcome.reasons.setdefault(after.machine_id, []).append(after.record.text)
+
+
+def _brought_along(step: PowerStep, now: datetime) -> Entry | None:
+    if step.command is None or step.command.id != step.command_id:
+        return None
+    return queued(step.command, now=now)
+
+
+def _fold_report(
+    report: ControllerReport, outlets: Mapping[str, PowerOutlet], outcome: Outcome, now: datetime
+) -> None:
+    at = min(report.at, now)  # a clock that was ahead must not silence its owner once it is right
+    before = outcome.outlets.get(report.machine_id) or outlets.get(report.machine_id)
+    if before is not None and at < before.reported_at:
+        return
+    after = PowerOutlet(
+        machine_id=report.machine_id,
+        agent=report.agent,
+        controller=report.controller,
+        port=report.port,
+        state=report.state,
+        text=report.text,
+        reported_at=at,
+    )
+    if after == before:
+        return
+    outcome.outlets[report.machine_id] = after
+    change = partial(set_power_cycle_state, state=report.state)
+    outcome.changes.setdefault(report.machine_id, []).append(change)
+    if before is None or (before.state, before.text) != (after.state, after.text):
+        outcome.reasons.setdefault(report.machine_id, []).append(report.text)
