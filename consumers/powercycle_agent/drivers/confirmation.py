@@ -33,8 +33,10 @@ async def confirm(
 class ConfirmingDriver(ABC):
     """`on` and `off` of a driver whose device is told once, and then asked until it is so."""
 
-    def __init__(self, device: str, *, limit_s: float, confirm_s: float) -> None:
-        """`device`: how errors name it. `limit_s`: for a whole call. `confirm_s`: for the port to be as told."""
+    def __init__(self, device: str, *, limit_s: float, confirm_s: float | None) -> None:
+        """`device`: how errors name it. `limit_s`: for a whole call. `confirm_s`: for the port to be as told; None: the
+        device cannot be asked.
+        """
         self.device = device
         self._limit_s = limit_s
         self._confirm_s = confirm_s
@@ -57,6 +59,7 @@ class ConfirmingDriver(ABC):
         try:
             async with asyncio.timeout(self._limit_s):
                 await self.tell(port, wanted)
-                await confirm(self.status, port, wanted, device=self.device, within_s=self._confirm_s)
+                if self._confirm_s is not None:
+                    await confirm(self.status, port, wanted, device=self.device, within_s=self._confirm_s)
         except TimeoutError as error:
             raise Unreachable(f"{self.device} did not answer within {self._limit_s:g} s") from error

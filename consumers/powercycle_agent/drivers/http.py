@@ -10,7 +10,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal
 
 from aiohttp import (
@@ -140,6 +140,8 @@ class Answer:
     status: int
     body: bytes
     headers: Mapping[str, str]
+    secret: str | None = field(default=None, repr=False)
+    """What errors must not repeat, should the device do so."""
 
     @property
     def text(self) -> str:
@@ -169,7 +171,8 @@ class Answer:
         return value
 
     def _excerpt(self) -> str:
-        return repr(self.text[:200])
+        text = self.text
+        return repr((text.replace(self.secret, "…") if self.secret else text)[:200])
 
 
 class WebDevice:
@@ -203,8 +206,10 @@ class WebDevice:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         document: Any = None,
+        secret: str | None = None,
     ) -> Answer:
         """Ask once, within the entry's `limit_s`. `document` is sent as JSON. `path` is encoded already, `query` is not.
+        `secret`: what errors must not repeat, besides the login's password.
 
         Redirects of a GET are followed on the same host. Raises `Unreachable`, `TurnedAway` (401, 403, a certificate that
         is not trusted) and `NotConfirmed` (a redirect that is not followed, an answer that is too long).
@@ -217,7 +222,8 @@ class WebDevice:
             headers = {**(headers or {}), "Content-Type": "application/json"}
         try:
             async with asyncio.timeout(self._limit_s):
-                return await self._follow(method, url, headers or {}, body)
+                answer = await self._follow(method, url, headers or {}, body)
+                return replace(answer, secret=secret) if secret else answer
         except TimeoutError as error:
             raise Unreachable(f"{self.name} did not answer within {self._limit_s:g} s") from error
         except (ClientError, OSError, ValueError) as error:
@@ -237,11 +243,12 @@ class WebDevice:
             if status in {401, 403}:
                 raise TurnedAway(f"{self.name} does not let us in (HTTP {status}): check user and password")
             if status not in _REDIRECTS:
-                return Answer(self.name, status, content, answer_headers)
+                login = self._logins()
+                return Answer(self.name, status, content, answer_headers, login.password if login else None)
             target = url.join(URL(answer_headers.get("Location", "")))
             if target.origin() != url.origin() or method != "GET":
                 raise NotConfirmed(
-                    f"{self.name} redirects to {target.origin()}{target.path}, which is not followed: "
+                    f"{self.name} redirects to {target.origin()}, and is not followed: "
                     "if that is right, change the address in its entry"
                 )
             url = target
