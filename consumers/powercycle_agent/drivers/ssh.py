@@ -1,0 +1,324 @@
+"""The SSH connection that drivers share: kept open between calls, its host key always checked.
+
+What asyncssh raises is translated here, once, and what it is told stays out of every text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Generic, TypeVar
+
+import asyncssh
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from consumers.powercycle_agent.drivers.errors import DriverError, TurnedAway, Unreachable
+from consumers.powercycle_agent.drivers.secrets import Secrets
+from consumers.powercycle_agent.drivers.settings import ControllerSettings
+
+OUTPUT_LIMIT: Final = 64 * 1024
+"""Bytes that one command may write."""
+_KEEP_ALIVE_S: Final = 30
+_FIRST_TRY: Final = 1 / 3
+"""Part of a call's time for which a connection from before is given its chance."""
+_NOBODY: Final[tuple[list[str], list[str], list[str]]] = ([], [], [])
+_MODERN: Final[dict[str, Any]] = {
+    "kex_algs": "-*sha1",
+    "mac_algs": "-*md5*",
+    "server_host_key_algs": "-ssh-rsa",
+}
+_LEGACY: Final[dict[str, Any]] = {
+    "kex_algs": "+diffie-hellman-group1-sha1,diffie-hellman-group-exchange-sha1",
+    "encryption_algs": "+aes256-cbc,aes128-cbc,3des-cbc",
+    "mac_algs": "+hmac-sha1-96,hmac-md5",
+}
+
+Session = TypeVar("Session")
+Result = TypeVar("Result")
+
+
+class SshSettings(ControllerSettings):
+    """A controller that is spoken to over SSH."""
+
+    address: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{0,253}$")] = ""
+    """Host name or IP address."""
+    user: Annotated[str, Field(max_length=64)] = ""
+    ssh_port: Annotated[int, Field(ge=1, le=65535)] = 22
+    password: SecretStr | None = None
+    password_file: str | None = None
+    """File whose content is the password; better than `password`."""
+    password_variable: str | None = None
+    """Environment variable that has the password; by default `POWERCYCLE_PASSWORD`, where a password is needed."""
+    key_file: str | None = None
+    """Private key without passphrase."""
+    host_key: str | None = None
+    """The device's key, as `ssh-ed25519 AAAA…` or `SHA256:…`; by default it must be among the known hosts."""
+    legacy_ssh: bool = False
+    """Take algorithms that are no longer thought safe, such as `diffie-hellman-group1-sha1`. Only where a device has no better."""
+    timeout: Annotated[float, Field(gt=0, le=600)] = 10
+    """Seconds that one command to the device may take, with the login."""
+    keep_open: Annotated[float, Field(ge=0, le=86400)] = 900
+    """Seconds that a connection is kept for the next command. 0: none is; for devices that have few to give."""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> SshSettings:
+        if not (self.address and self.user):
+            raise ValueError("You must specify a user and ip address.")
+        return self
+
+    @field_validator("host_key")
+    @classmethod
+    def _is_a_key(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith("SHA256:"):
+            try:
+                asyncssh.import_public_key(value)
+            except asyncssh.KeyImportError:
+                raise ValueError("neither a public key nor a fingerprint that begins with SHA256:") from None
+        return value
+
+    @property
+    def target(self) -> str:
+        """Names the device in errors."""
+        port = "" if self.ssh_port == 22 else f" port {self.ssh_port}"
+        return f"{self.user}@{self.address}{port}"
+
+
+class _HostKeyCheck(asyncssh.SSHClient):
+    """Asked about every host key that is not among the known hosts, and remembers which it was."""
+
+    def __init__(self, pinned: str | None) -> None:
+        self._pinned = pinned
+        self.refused = ""
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
+        fingerprint = key.get_fingerprint()
+        if self._pinned is not None:
+            pinned = self._pinned
+            if not pinned.startswith("SHA256:"):
+                pinned = asyncssh.import_public_key(pinned).get_fingerprint()
+            if fingerprint == pinned.rstrip("="):
+                return True
+        self.refused = fingerprint
+        return False
+
+
+class SshLink(Generic[Session]):
+    """The way to one device. Calls come one at a time.
+
+    A session is what `start` makes of a connection. It is kept for the next call if all went well, and dropped with its
+    connection as soon as anything did not: nobody can know what it would say next.
+    """
+
+    def __init__(
+        self,
+        settings: SshSettings,
+        secrets: Secrets,
+        start: Callable[[asyncssh.SSHClientConnection], Awaitable[Session]],
+        *,
+        needs_password: bool,
+    ) -> None:
+        """`needs_password`: one must be found, if the entry names no key; else keys serve, and a password only if it is named."""
+        self._settings = settings
+        self._secrets = secrets
+        self._start = start
+        self._needs_password = needs_password
+        self._kept: _Kept[Session] | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+
+    async def call(self, work: Callable[[Session], Awaitable[Result]]) -> Result:
+        """Do `work`, over the connection from before or else over a new one, within the device's limit.
+
+        `work` may be done twice, the second time over a new connection, when the one from before had died or had been
+        left in a strange state.
+        """
+        limit = self._settings.timeout
+        try:
+            async with asyncio.timeout(limit):
+                kept = self._take()
+                if kept is not None:
+                    try:
+                        async with asyncio.timeout(limit * _FIRST_TRY):
+                            return await self._do(kept, work)
+                    except (TimeoutError, DriverError):
+                        pass  # whatever was wrong with it: a new one decides
+                return await self._do(await self._connect(), work)
+        except TimeoutError:
+            raise Unreachable(f"{self._settings.target} gave no answer within {limit:g} s") from None
+
+    def close(self) -> None:
+        """Drop the connection, if there is one."""
+        kept = self._take()
+        if kept is not None:
+            kept.connection.abort()
+
+    async def _do(self, kept: _Kept[Session], work: Callable[[Session], Awaitable[Result]]) -> Result:
+        done = False
+        try:
+            with _translated(self._settings):
+                result = await work(kept.session)
+            done = True
+        finally:
+            if done:
+                self._keep(kept)
+            else:
+                kept.connection.abort()
+        return result
+
+    async def _connect(self) -> _Kept[Session]:
+        connection = await connect(self._settings, self._secrets, needs_password=self._needs_password)
+        session: Session | None = None
+        try:
+            with _translated(self._settings):
+                session = await self._start(connection)
+        finally:
+            if session is None:
+                connection.abort()
+        return _Kept(connection, session)
+
+    def _take(self) -> _Kept[Session] | None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        kept, self._kept = self._kept, None
+        return None if kept is None or kept.connection.is_closed() else kept
+
+    def _keep(self, kept: _Kept[Session]) -> None:
+        if self._settings.keep_open == 0:
+            kept.connection.abort()
+            return
+        self._kept = kept
+        self._expiry = asyncio.get_running_loop().call_later(self._settings.keep_open, self.close)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept(Generic[Session]):
+    connection: asyncssh.SSHClientConnection
+    session: Session
+
+
+async def connect(
+    settings: SshSettings, secrets: Secrets, *, needs_password: bool
+) -> asyncssh.SSHClientConnection:
+    """Log in. Raises `Unreachable` or `TurnedAway`."""
+    check = _HostKeyCheck(settings.host_key)
+    options = _login(settings, secrets, needs_password=needs_password)
+    options |= _LEGACY if settings.legacy_ssh else _MODERN
+    options["known_hosts"] = _NOBODY if settings.host_key else _known_hosts(secrets)
+    with _translated(settings, check):
+        return await asyncssh.connect(
+            settings.address,
+            settings.ssh_port,
+            username=settings.user,
+            client_factory=lambda: check,
+            config=None,
+            keepalive_interval=_KEEP_ALIVE_S,
+            **options,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """The key that a device shows."""
+
+    line: str
+    """As `known_hosts` has it."""
+    fingerprint: str
+    """`SHA256:…`, to be compared with what the device's own console shows."""
+
+
+async def host_key(settings: SshSettings) -> HostKey:
+    """Ask the device for its key, and believe it nothing else: nobody logs in. Raises `Unreachable` or `TurnedAway`."""
+    algorithms = _LEGACY if settings.legacy_ssh else _MODERN
+    with _translated(settings):
+        try:
+            async with asyncio.timeout(settings.timeout):
+                key = await asyncssh.get_server_host_key(
+                    settings.address, settings.ssh_port, config=None, kex_algs=algorithms["kex_algs"]
+                )
+        except TimeoutError:
+            raise Unreachable(f"{settings.target} gave no answer within {settings.timeout:g} s") from None
+    if key is None:
+        raise TurnedAway(f"{settings.target} shows no host key")
+    host = settings.address if settings.ssh_port == 22 else f"[{settings.address}]:{settings.ssh_port}"
+    public = key.export_public_key().decode().split()
+    return HostKey(f"{host} {public[0]} {public[1]}", key.get_fingerprint())
+
+
+async def run(connection: asyncssh.SSHClientConnection, command: str) -> tuple[int, str]:
+    """Exit status of `command` and all that it wrote, at most `OUTPUT_LIMIT` bytes. For the `work` of a `SshLink`."""
+    process = await connection.create_process(command, stderr=asyncssh.STDOUT, encoding=None)
+    try:
+        written = b""
+        while len(written) < OUTPUT_LIMIT:
+            chunk = await process.stdout.read(OUTPUT_LIMIT - len(written))
+            if not chunk:
+                await process.wait_closed()
+                break
+            written += chunk
+    finally:
+        process.close()
+    status = process.exit_status
+    if status is None:
+        raise asyncssh.ConnectionLost(f"the connection ended before {command!r} did")
+    return status, written.decode("utf-8", "replace")
+
+
+def _login(settings: SshSettings, secrets: Secrets, *, needs_password: bool) -> dict[str, Any]:
+    named = (settings.password, settings.password_file, settings.password_variable)
+    if settings.key_file is not None:
+        return {"client_keys": [_private_key(settings)], "agent_path": None, "preferred_auth": "publickey"}
+    if not needs_password and not any(named):
+        return {"preferred_auth": "publickey"}  # with the keys that the agent's user has
+    password = secrets.password(
+        given=settings.password.get_secret_value() if settings.password else None,
+        file=settings.password_file,
+        variable=settings.password_variable,
+        what=settings.target,
+    )
+    ways = "password,keyboard-interactive"
+    return {"password": password, "client_keys": None, "agent_path": None, "preferred_auth": ways}
+
+
+def _private_key(settings: SshSettings) -> asyncssh.SSHKey:
+    try:
+        return asyncssh.read_private_key(settings.key_file or "")
+    except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise TurnedAway(f"cannot read the key of {settings.target}: {error}") from error
+
+
+def _known_hosts(secrets: Secrets) -> Any:
+    """Never something empty: that would mean the user's own file."""
+    try:
+        return asyncssh.read_known_hosts(str(secrets.known_hosts))
+    except FileNotFoundError:
+        return _NOBODY
+    except (OSError, ValueError) as error:
+        raise TurnedAway(f"cannot read the known host keys in {secrets.known_hosts}: {error}") from error
+
+
+@contextmanager
+def _translated(settings: SshSettings, check: _HostKeyCheck | None = None) -> Iterator[None]:
+    who = settings.target
+    try:
+        yield
+    except DriverError:
+        raise
+    except asyncssh.PermissionDenied as error:
+        raise TurnedAway(f"{who} refuses the login: check user, and password or key") from error
+    except asyncssh.HostKeyNotVerifiable as error:
+        shown = f" ({check.refused})" if check is not None and check.refused else ""
+        expected = "the one in its entry" if settings.host_key else "known"
+        raise TurnedAway(
+            f"the host key of {who}{shown} is not {expected}; compare it with the device's, then run `labkeeper power trust`"
+        ) from error
+    except asyncssh.KeyExchangeFailed as error:
+        raise TurnedAway(
+            f"{who} and this agent have no algorithm in common, or its host key is of another type than the known one "
+            f"({error.reason}); for old devices set legacy_ssh"
+        ) from error
+    except TimeoutError:
+        raise
+    except (asyncssh.Error, OSError, UnicodeError) as error:
+        raise Unreachable(f"{who} does not answer: {error or type(error).__name__}") from error
