@@ -25,6 +25,7 @@ FACADE: Final = CollectorRegistry(auto_describe=True)
 WATCHDOG: Final = CollectorRegistry(auto_describe=True)
 STATISTICS: Final = CollectorRegistry(auto_describe=True)
 MONITOR: Final = CollectorRegistry(auto_describe=True)
+SWARMING: Final = CollectorRegistry(auto_describe=True)
 
 _BLOCKS: Final[Mapping[str, tuple[CollectorRegistry, ...]]] = {
     "writer": (WRITER, CONSUMER),
@@ -33,6 +34,7 @@ _BLOCKS: Final[Mapping[str, tuple[CollectorRegistry, ...]]] = {
     "watchdog": (WATCHDOG,),
     "fleet-stats": (STATISTICS, CONSUMER),
     "monitor": (MONITOR,),
+    "swarming-poller": (SWARMING,),
 }
 
 
@@ -257,4 +259,24 @@ SWARMING_ALIVE: Final = Gauge(
     "1 while the Swarming bot's process runs.",
     ["machine"],
     registry=MONITOR,
+)
+
+# --- Swarming poller ---------------------------------------------------------------------------------------------------
+SWARMING_POLLS: Final = Counter(
+    "labkeeper_swarming_polls",
+    "Times that a pool was asked for: `done` or `failed`.",
+    ["server", "pool", "outcome"],
+    registry=SWARMING,
+)
+SWARMING_BOTS: Final = Gauge(
+    "labkeeper_swarming_bots",
+    "Bots at the last successful poll: `alive`, `dead` or `quarantined`.",
+    ["server", "pool", "state"],
+    registry=SWARMING,
+)
+SWARMING_POLLED_AT: Final = Gauge(
+    "labkeeper_swarming_polled_timestamp_seconds",
+    "When a pool was last polled successfully, seconds since 1970.",
+    ["server", "pool"],
+    registry=SWARMING,
 )

@@ -7,10 +7,13 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from schemas.ids import check_machine_id
-from schemas.wire import ZERO_TIME, Bool, Int64, StringList, Time, WireModel
+from schemas.wire import ZERO_TIME, Bool, Dimensions, Int64, StringList, Time, WireModel
 
 RAW_STATE: Final = "raw_state"
-"""The only event type there is; others are taken and change nothing."""
+"""What a monitor reports. Events of a type that nobody knows are taken and change nothing."""
+
+SWARMING_BOT: Final = "swarming_bot"
+"""What a Swarming server says of one of its bots, for machines without a monitor of ours."""
 
 BAD_BATTERY_LEVEL: Final = -99
 """Stands for "the battery could not be read"."""
@@ -73,6 +76,26 @@ class Standalone(WireModel):
     docker_installed: Bool = False
 
 
+class SwarmingBot(WireModel):
+    """A bot as its Swarming server has it."""
+
+    server: str = ""
+    """URL of the server."""
+    is_dead: Bool = False
+    """It has not called for as long as the server waits."""
+    last_seen: Time = ZERO_TIME
+    """When it called last; the zero time: never."""
+    quarantine: str = ""
+    """Why it takes no tasks; empty: it is not quarantined."""
+    maintenance: str = ""
+    """Why its owner took it out of service, by the bot's own word."""
+    device_missing: Bool = False
+    """Its state says that its device is gone, or stuck while starting."""
+    task_id: str = ""
+    """What it runs."""
+    dimensions: Dimensions | None = None
+
+
 def _machine_id_or_empty(name: str) -> str:
     return check_machine_id(name) if name else name
 
@@ -105,6 +128,9 @@ class Event(WireModel):
     sequence: Int64 | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
     """Counts up within one run of the monitor. Old monitors send none: their events apply in the order in which the broker
     took them."""
+
+    swarming: SwarmingBot | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The bot that an event of type `swarming_bot` is about; its id is `host.name`."""
 
     @property
     def device_kind(self) -> DeviceKind | None:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from consumers.watchdog.settings import WatchdogSettings
+from pipeline.processor.swarming_bot import DEVICE_KIND as SWARMING
 from pipeline.store.protocol import PROGRESS_GAP, Progress
 from schemas.description import Description
 
@@ -57,6 +58,11 @@ def hearing(progress: Sequence[Progress], *, now: datetime) -> Hearing | Deaf:
 
 
 def is_silent(machine: Description, heard: Hearing, settings: WatchdogSettings) -> bool:
-    """Whether the machine has been silent for longer than its pool's patience, as far as we could hear."""
+    """Whether the machine has been silent for longer than its pool's patience, as far as we could hear.
+
+    Of machines that only a Swarming server tells of, that server says itself which are dead.
+    """
+    if machine.device_kind == SWARMING:
+        return False
     listening_since = max(machine.last_updated, heard.since)
     return heard.until - listening_since > settings.patience(machine.dimension("pool"))

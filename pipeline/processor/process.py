@@ -11,9 +11,11 @@ from typing import Final
 from pipeline.processor.device_dimensions import with_reported
 from pipeline.processor.readings import read
 from pipeline.processor.recovery import recovery
+from pipeline.processor.swarming_bot import DEVICE_KIND as SWARMING
+from pipeline.processor.swarming_bot import has_monitor, told_by_swarming
 from pipeline.processor.transition import Transition
 from schemas.description import Description
-from schemas.event import RAW_STATE, Event
+from schemas.event import RAW_STATE, SWARMING_BOT, Event
 from schemas.wire import ZERO_TIME
 
 _CLOCK_TOLERANCE: Final = timedelta(hours=1)
@@ -29,11 +31,27 @@ def process(before: Description, event: Event, *, now: datetime) -> Transition:
 
     Maps, lists and annotations that do not change are shared between both.
     """
-    if event.type != RAW_STATE:
+    is_bot = event.type == SWARMING_BOT and event.swarming is not None
+    if not is_bot and event.type != RAW_STATE:
         return Transition(before, unknown_type=True)
+    if is_bot and has_monitor(before):
+        return Transition(before)
     counts = event.sequence is not None and event.host.start_time - now <= _CLOCK_TOLERANCE
     if _is_replay(before, event) if counts else _is_late(before, now):
         return Transition(before, replayed=True)
+    changed = _by_bot(before, event, now) if is_bot else _by_monitor(before, event, now)
+    if counts:
+        changed["monitor_start"] = event.host.start_time
+        changed["monitor_sequence"] = event.sequence
+    return Transition(before.evolve(changed))
+
+
+def _by_bot(before: Description, event: Event, now: datetime) -> dict[str, object]:
+    assert event.swarming is not None
+    return told_by_swarming(before, event.swarming, event.host.name, now=now)
+
+
+def _by_monitor(before: Description, event: Event, now: datetime) -> dict[str, object]:
     kind = event.device_kind
     reading = read(before, event, kind)
     changed: dict[str, object] = {
@@ -57,16 +75,15 @@ def process(before: Description, event: Event, *, now: datetime) -> Transition:
         changed["is_quarantined"] = True
     if before.supplied_dimensions is None:
         changed["supplied_dimensions"] = {}
-    if counts:
-        changed["monitor_start"] = event.host.start_time
-        changed["monitor_sequence"] = event.sequence
-    return Transition(before.evolve(changed))
+    return changed
 
 
 def _is_replay(before: Description, event: Event) -> bool:
     """Whether this event, or one that the same monitor run sent later, has been applied."""
     if event.sequence is None or before.monitor_sequence < 0:
         return False  # nothing to compare
+    if (before.device_kind == SWARMING) != (event.type == SWARMING_BOT):
+        return False  # the poller of a Swarming server counted so far, and not this monitor
     applied = (before.monitor_start, before.monitor_sequence)
     return (event.host.start_time, event.sequence) <= applied
 

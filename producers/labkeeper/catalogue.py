@@ -38,6 +38,12 @@ COMMANDS: Final = (
     Entry("relay", "consumers.outbox_relay.__main__", "Publish what operators changed.", SERVICES),
     Entry("watchdog", "consumers.watchdog.__main__", "Find machines that fell silent.", SERVICES),
     Entry("fleet-stats", "consumers.fleet_stats.__main__", "Tell how the fleet does over time.", SERVICES),
+    Entry(
+        "swarming-poller",
+        "producers.swarming_poller.__main__",
+        "Learn from Swarming which bots are dead.",
+        SERVICES,
+    ),
     Entry("db", "producers.labkeeper.database", "Prepare the database, or upgrade it.", UPKEEP),
     Entry("topics", "producers.labkeeper.topics", "Make the topics on Kafka or Pub/Sub.", UPKEEP),
     Entry(

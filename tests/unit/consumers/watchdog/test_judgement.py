@@ -100,3 +100,8 @@ def test_what_has_not_been_applied_yet_may_be_a_sign_of_life() -> None:
 def test_after_a_pause_of_ours_every_machine_has_its_three_periods_anew() -> None:
     assert not is_silent(machine(silent_for=86_400), Hearing(NOW - seconds(90), NOW), SETTINGS)
     assert is_silent(machine(silent_for=86_400), Hearing(NOW - seconds(91), NOW), SETTINGS)
+
+
+def test_of_a_swarming_bot_its_server_says_whether_it_is_dead() -> None:
+    bot = machine(silent_for=86_400).evolve({"device_kind": "swarming"})
+    assert not is_silent(bot, ALL_DAY, SETTINGS)
