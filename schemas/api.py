@@ -20,6 +20,8 @@ from schemas.wire import Body, Bool, Dimensions, Float, Time, WireModel
 
 PROBLEM_TYPE: Final = "application/problem+json"
 """Content type of `Problem`, RFC 9457."""
+IDEMPOTENCY_KEY_PATTERN: Final = r"^[\x21-\x7e]{1,200}$"
+"""The header `Idempotency-Key`: visible ASCII characters."""
 POWER_EXPIRY_S: Final = 600.0
 """How long a power command waits for an agent to begin unless told otherwise."""
 MOST_RESULTS: Final = 10_000

@@ -164,6 +164,11 @@ class PowerOutlet(WireModel):
     reported_at: Time
 
 
+def agent_lease(agent: str) -> str:
+    """The lease that one process at a time holds to be the agent of this name."""
+    return f"powercycle-agent:{agent}"
+
+
 def read_result(value: bytes) -> PowerResult:
     """Read a message of `power.results`. Raises `pydantic.ValidationError`, which names the field."""
     is_step = _Kind.model_validate_json(value).type == "step"

@@ -5,26 +5,22 @@ Old and new routes act through these functions, so they mean the same.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
+from consumers.facade.audit import audited
 from consumers.facade.errors import invalid
 from consumers.facade.fleet import Fleet, Snapshot
 from consumers.facade.tokens import Caller
-from pipeline import logs
 from pipeline.clock import Clock
-from pipeline.errors import LabkeeperError, MachineNotFound
+from pipeline.errors import MachineNotFound
 from pipeline.processor import operators
 from pipeline.processor.ssh_target import is_ssh_target
 from pipeline.store.edits import check_expected
 from pipeline.store.protocol import Change, Store
 from schemas.description import AttachedDevice, Description, PowerCycleState
 from schemas.wire import Dimensions
-
-log = logs.get_logger()
 
 
 class Actions:
@@ -60,31 +56,6 @@ class Actions:
     async def clear_quarantine(self, caller: Caller, machine_id: str) -> Description:
         """End a forced quarantine."""
         return await self._change("clear-quarantine", caller, machine_id, operators.clear_quarantine)
-
-    async def toggle_power_cycle(self, caller: Caller, machine_id: str) -> Description:
-        """Ask for a power cycle, or withdraw the wish."""
-        change = partial(
-            operators.toggle_power_cycle, machine_id=machine_id, user=caller.user, now=self._clock.now()
-        )
-        return await self._change("toggle-powercycle", caller, machine_id, change)
-
-    async def request_power_cycle(self, caller: Caller, machine_id: str) -> Description:
-        """Ask for a power cycle; one that is wanted already stays so."""
-        change = partial(
-            operators.request_power_cycle, machine_id=machine_id, user=caller.user, now=self._clock.now()
-        )
-        return await self._change("request-powercycle", caller, machine_id, change)
-
-    async def cancel_power_cycle(self, caller: Caller, machine_id: str) -> Description:
-        """Withdraw the wish for a power cycle."""
-        change = partial(
-            operators.cancel_power_cycle, machine_id=machine_id, user=caller.user, now=self._clock.now()
-        )
-        return await self._change("cancel-powercycle", caller, machine_id, change)
-
-    async def complete_power_cycle(self, caller: Caller, machine_id: str) -> Description:
-        """Take note that the power has been cycled."""
-        return await self._change("powercycle-complete", caller, machine_id, operators.complete_power_cycle)
 
     async def set_power_cycle_state(
         self, caller: Caller, machine_id: str, state: PowerCycleState
@@ -136,7 +107,7 @@ class Actions:
 
     async def delete(self, caller: Caller, machine_id: str) -> None:
         """Delete a machine; its history stays."""
-        with _audited("delete-machine", caller, machine_id):
+        with audited("delete-machine", caller, machine=machine_id):
             if not await self._store.delete(
                 machine_id, now=self._clock.now(), who=caller.user, versions=self._versions
             ):
@@ -149,24 +120,9 @@ class Actions:
             check_expected(machine_id, before.row_version, self._versions)
             return change(before)
 
-        with _audited(action, caller, machine_id, **details):
+        with audited(action, caller, machine=machine_id, **details):
             updated = await self._store.update(
                 machine_id, expected, now=self._clock.now(), who=caller.user, why=why
             )
         self._fleet.take([Snapshot.of(machine_id, updated.after)])
         return updated.after
-
-
-@contextmanager
-def _audited(action: str, caller: Caller, machine_id: str, **details: Any) -> Iterator[None]:
-    """Write the line once the outcome is known."""
-    line = log.bind(action=action, machine=machine_id, user=caller.user, role=caller.role.value, **details)
-    try:
-        yield
-    except LabkeeperError as error:
-        line.info("audit", outcome="failed", reason=str(error))
-        raise
-    except asyncio.CancelledError:
-        line.info("audit", outcome="unknown", reason="the request was broken off")
-        raise
-    line.info("audit", outcome="done")

@@ -20,16 +20,36 @@ from consumers.facade.keys import (
     CLOCK,
     FLEET,
     INTAKE,
+    LEASES,
     METRICS,
+    POWER,
+    POWER_RESULTS,
+    POWER_WATCH,
+    POWERED_STORE,
     PROGRESS,
     SETTINGS,
+    SILENCES,
     STATISTICS,
     STORE,
     STREAMS,
 )
 from consumers.facade.machine_metrics import MachineMetrics
+from consumers.facade.power import PowerActions
+from consumers.facade.power_results import PowerResults
+from consumers.facade.power_watch import PowerWatch
 from consumers.facade.progress import tell_progress
-from consumers.facade.routes import docs, events, fleet_v1, health, legacy, machines_v1, pages
+from consumers.facade.routes import (
+    docs,
+    events,
+    fleet_v1,
+    health,
+    legacy,
+    legacy_power,
+    machines_v1,
+    pages,
+    power_v1,
+    silences_v1,
+)
 from consumers.facade.routing import add_routes, gate
 from consumers.facade.settings import FacadeSettings
 from consumers.facade.statistics import Statistics
@@ -38,7 +58,8 @@ from pipeline import metrics
 from pipeline.broker.protocol import Broker
 from pipeline.clock import Clock
 from pipeline.service import together
-from pipeline.store.protocol import ProgressLog, Store
+from pipeline.store.power_protocol import PowerStore, Silences
+from pipeline.store.protocol import Leases, ProgressLog, Store
 
 BACKGROUND: Final = web.AppKey("background", asyncio.Task[None])
 """The work behind the routes. Done before the application is: it failed, and so has the façade."""
@@ -55,7 +76,7 @@ _HEADERS: Final = {
 """On every answer that does not say otherwise."""
 
 
-class FacadeStore(Store, ProgressLog, Protocol):
+class FacadeStore(Store, PowerStore, Silences, Leases, ProgressLog, Protocol):
     """What the façade needs of the store."""
 
 
@@ -67,11 +88,15 @@ def make_app(
     fleet = Fleet(settings)
     app[STORE], app[BROKER], app[AUTH], app[SETTINGS] = store, broker, auth, settings
     app[PROGRESS], app[CLOCK] = store, clock
+    app[POWERED_STORE], app[LEASES], app[SILENCES] = store, store, store
     app[FLEET] = fleet
     app[STATISTICS] = Statistics(settings)
     app[STREAMS] = Streams(fleet, settings)
     app[ACTIONS] = Actions(store, fleet, clock)
     app[INTAKE] = Intake(broker)
+    app[POWER] = PowerActions(store, fleet, clock)
+    app[POWER_RESULTS] = PowerResults(broker)
+    app[POWER_WATCH] = PowerWatch(settings)
     app[METRICS] = metrics.registry_of("facade")
     if settings.machine_metrics:
         app[METRICS].register(MachineMetrics(fleet, clock))
@@ -85,6 +110,7 @@ def make_app(
             together(
                 fleet.run(store, broker, stop),
                 app[STREAMS].run(),
+                app[POWER_WATCH].run(broker, stop),
                 app[STATISTICS].run(broker, clock, stop),
                 tell_progress(
                     store,
@@ -105,7 +131,8 @@ def make_app(
 
 
 def _add_routes(app: web.Application) -> None:
-    described = [*machines_v1.ROUTES, *fleet_v1.ROUTES, *events.ROUTES, *health.ROUTES, *legacy.ROUTES]
+    modules = (machines_v1, power_v1, silences_v1, fleet_v1, events, health, legacy, legacy_power)
+    described = [route for module in modules for route in module.ROUTES]
     routes = [*described, *docs.routes(described), *pages.routes()]
     add_routes(app, routes, app[AUTH], app[SETTINGS])
 
@@ -118,3 +145,4 @@ async def _add_headers(_request: web.Request, response: web.StreamResponse) -> N
 
 async def _end_streams(app: web.Application) -> None:
     app[STREAMS].close()
+    app[POWER_WATCH].close()

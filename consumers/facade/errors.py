@@ -11,17 +11,25 @@ from pydantic import ValidationError
 
 from consumers.facade.answers import answer, as_go
 from pipeline import logs
-from pipeline.errors import LabkeeperError, MachineNotFound, Rejected, Retryable, VersionMismatch
+from pipeline.errors import (
+    LabkeeperError,
+    MachineNotFound,
+    PowerRefused,
+    Rejected,
+    Retryable,
+    VersionMismatch,
+)
 from schemas.api import PROBLEM_TYPE, FieldError, Problem
 from schemas.wire import faults
 
-_OLD_ROUTES: Final = ("/json/", "/_/", "/loginstatus", "/dist/")
+_OLD_ROUTES: Final = ("/json/", "/_/", "/loginstatus", "/dist/", "/down_bots", "/powercycled_bots")
 _MAX_ERRORS: Final = 20
 """Told of one request: a hostile body can have very many."""
 _RETRY_AFTER_S: Final = "1"
 _STATUS: Final[Mapping[type[LabkeeperError], HTTPStatus]] = {
     MachineNotFound: HTTPStatus.NOT_FOUND,
     VersionMismatch: HTTPStatus.PRECONDITION_FAILED,
+    PowerRefused: HTTPStatus.CONFLICT,
 }
 
 log = logs.get_logger()
@@ -37,10 +45,12 @@ class Refusal(LabkeeperError):
         *,
         errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.reason = reason
         self.errors = tuple(errors)
         self.headers = dict(headers or {})
 
@@ -81,7 +91,9 @@ def refusal_of(error: LabkeeperError | ValidationError | TimeoutError) -> Refusa
                 [FieldError(field=field[:200], message=text[:500]) for field, text in found]
             )
         case MachineNotFound() | Rejected():
-            return Refusal(_STATUS.get(type(error), HTTPStatus.UNPROCESSABLE_ENTITY), str(error))
+            status = _STATUS.get(type(error), HTTPStatus.UNPROCESSABLE_ENTITY)
+            reason = error.reason if isinstance(error, PowerRefused) else None
+            return Refusal(status, str(error), reason=reason)
         case Retryable() | TimeoutError():
             log.warning("request_failed", reason=str(error) or "time limit exceeded")
             return unavailable("the database or the broker is out of reach; try again in a moment")
@@ -100,6 +112,7 @@ def told(request: web.Request, refusal: Refusal) -> web.Response:
         status=refusal.status,
         detail=refusal.detail,
         instance=request.rel_url.raw_path[:500],
+        reason=refusal.reason,
         errors=list(refusal.errors) or None,
     )
     document = as_go(problem.model_dump_json(exclude_none=True).encode())

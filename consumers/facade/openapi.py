@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from consumers.facade.auth import Access
 from consumers.facade.routing import ANY, Route
-from schemas.api import PROBLEM_TYPE, Problem
+from schemas.api import IDEMPOTENCY_KEY_PATTERN, PROBLEM_TYPE, Problem
 from schemas.ids import MACHINE_ID_PATTERN
 
 _SCHEMAS: Final = "#/components/schemas/{model}"
@@ -22,7 +22,8 @@ _WHY: Final = {
     HTTPStatus.BAD_REQUEST: "The request is malformed; the answer names the field",
     HTTPStatus.UNAUTHORIZED: "No token, or one that nobody has",
     HTTPStatus.FORBIDDEN: "The token's role does not allow this",
-    HTTPStatus.NOT_FOUND: "There is no such machine, or pool",
+    HTTPStatus.NOT_FOUND: "There is no such machine, pool, command or silence",
+    HTTPStatus.CONFLICT: "The power must not be driven now; `reason` says why in a word, `detail` what to do",
     HTTPStatus.PRECONDITION_FAILED: "The machine is not in the version that `If-Match` names: get it again",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not declared as JSON",
@@ -116,7 +117,10 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         parameters.extend(_query_parameters(route.query))
     if HTTPStatus.PRECONDITION_FAILED in route.errors:
         parameters.append({"name": "If-Match", "in": "header", "schema": {"type": "string"}})
-    if route.stream:
+    if route.idempotent:
+        schema = {"type": "string", "pattern": IDEMPOTENCY_KEY_PATTERN}
+        parameters.append({"name": "Idempotency-Key", "in": "header", "schema": schema})
+    if route.stream and route.resumes:
         parameters.append({"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}})
         parameters.append({"name": "last_event_id", "in": "query", "schema": {"type": "string"}})
     return parameters
@@ -156,6 +160,9 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
     elif route.stream:
         success["content"] = {route.content_type: {"schema": {"type": "string"}}}
     responses = {str(int(route.status)): success}
+    if route.also is not None:
+        content = {} if route.also is HTTPStatus.NO_CONTENT else {"content": success["content"]}
+        responses[str(int(route.also))] = {"description": route.also.phrase, **content}
     refusals = route.errors if route.access is Access.PUBLIC else (*_ALWAYS, *route.errors)
     for status in sorted(set(refusals)):
         responses[str(int(status))] = {

@@ -47,10 +47,16 @@ class Route:
     content_type: str = "application/json"
     """Of the answer."""
     status: HTTPStatus = HTTPStatus.OK
+    also: HTTPStatus | None = None
+    """Another success: with the same answer, or with none where it is 204."""
     errors: Sequence[HTTPStatus] = ()
     """Beside 401, 403 and 422, which any may give."""
     stream: bool = False
     """Ends when the client goes: no time limit, and not among the request durations."""
+    resumes: bool = True
+    """Of a stream: it can go on where it broke off."""
+    idempotent: bool = False
+    """Takes the header `Idempotency-Key`."""
     alias: bool = False
     """Another spelling of a route, not described."""
     machine_parameter: str | None = None

@@ -32,7 +32,9 @@ class FacadeSettings:
     stream_patience: timedelta = timedelta(seconds=30)
     """How long a client may take to read a part of the initial state."""
     max_streams: int = 5_000
-    """Open event streams; more are refused with 503."""
+    """Open event streams of machines; more are refused with 503."""
+    max_power_streams: int = 500
+    """The same for agents' streams of power commands."""
     heartbeat: timedelta = timedelta(seconds=15)
     """A comment on every stream, so that proxies do not take it for dead."""
     progress_every: timedelta = timedelta(seconds=5)

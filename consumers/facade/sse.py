@@ -31,6 +31,7 @@ class StreamKind(StrEnum):
     FLEET = "fleet"
     MACHINE = "machine"
     LEGACY = "legacy"
+    POWER = "power"
 
 
 class Block:

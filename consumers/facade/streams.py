@@ -11,8 +11,8 @@ from typing import Final
 
 from aiohttp import web
 
-from consumers.facade.errors import unavailable
 from consumers.facade.fleet import Change, Fleet, Snapshot
+from consumers.facade.readers import Readers
 from consumers.facade.settings import FacadeSettings
 from consumers.facade.sse import (
     HEARTBEAT,
@@ -22,23 +22,17 @@ from consumers.facade.sse import (
     TooSlow,
     end_stream,
     message,
-    open_stream,
     told,
     told_to_fleet,
     told_to_watcher,
 )
-from pipeline import logs, metrics
 
 _BLOCK_BYTES: Final = 1 << 17
 _SLICE: Final = 100
 """Readers written to before others get a turn."""
 _LOOK_EVERY_S: Final = 1.0
 """How soon a client that went away without reading is noticed."""
-_PATIENCE_AT_START_S: Final = 10.0
-"""How long a stream waits for the machines to be loaded. A browser takes a refusal as final, so it is better to wait."""
 _number = re.compile(r"[0-9]{1,18}")
-
-log = logs.get_logger()
 
 
 class Streams:
@@ -50,13 +44,12 @@ class Streams:
         self._boot_id = fleet.boot_id.encode()
         self._snapshot_id = b"%b-snapshot" % self._boot_id
         """Of messages before `synced`: resuming there would miss machines, so everything is sent again."""
-        self._readers: set[Reader] = set()
+        self._readers = Readers(settings, most=settings.max_streams)
         self._live: set[Reader] = set()
         self._watchers: dict[str, set[Reader]] = {}
         self._sent = fleet.position
         """Up to where in the log the live readers of all machines have been told."""
         self._news = asyncio.Event()
-        self._closing = False
         fleet.listen(self._on_changes)
 
     # --- serving one client --------------------------------------------------------------------------------------------
@@ -67,9 +60,9 @@ class Streams:
             position = self._position_of(last_event_id)
             if position is None:
                 position = await self._tell_everything(reader)
-            while not self._closing:
+            while not self._readers.closing:
                 await self._catch_up(reader, position)
-                if self._closing:
+                if self._readers.closing:
                     break
                 self._live.add(reader)
                 await reader.live()
@@ -86,7 +79,7 @@ class Streams:
         response = await self._open(request)
         with self._reader(request, kind) as reader:
             messages = self._beginning(machine_id, kind, last_event_id)
-            while not self._closing:
+            while not self._readers.closing:
                 watchers = self._watchers.setdefault(machine_id, set())
                 watchers.add(reader)  # first: nothing may come between the state that is told and the changes
                 if messages:
@@ -95,7 +88,7 @@ class Streams:
                     await reader.live()
                 finally:
                     self._forget_watcher(machine_id, reader)
-                if reader.gone or self._closing:
+                if reader.gone or self._readers.closing:
                     break
                 await reader.drained()
                 messages = self._state_of(machine_id, kind)
@@ -103,33 +96,15 @@ class Streams:
         return response
 
     async def _open(self, request: web.Request) -> web.StreamResponse:
-        if self._closing:
-            raise unavailable("the server is stopping")
-        if len(self._readers) >= self._settings.max_streams:
-            raise unavailable("too many open streams")
-        try:
-            await asyncio.wait_for(self._fleet.loaded.wait(), _PATIENCE_AT_START_S)
-        except TimeoutError:
-            raise unavailable("the machines have not been loaded yet") from None
-        return await open_stream(request)
+        return await self._readers.open(request, self._fleet.loaded, "the machines have not been loaded yet")
 
     @contextmanager
     def _reader(self, request: web.Request, kind: StreamKind) -> Iterator[Reader]:
-        """Count the reader among ours while it is served. Ends quietly when it goes, or is cut off because it is slow."""
-        reader = Reader(request, self._settings, kind)
-        self._readers.add(reader)
-        metrics.SSE_CLIENTS.labels(kind).inc()
-        try:
-            with suppress(ConnectionError):
+        with self._readers.serving(request, kind) as reader:
+            try:
                 yield reader
-        except TooSlow:
-            reader.cut_off()
-            metrics.SSE_DROPPED.labels(kind).inc()
-            log.warning("slow_reader_dropped", stream=kind.value, peer=request.remote)
-        finally:
-            self._readers.discard(reader)
-            self._live.discard(reader)
-            metrics.SSE_CLIENTS.labels(kind).dec()
+            finally:
+                self._live.discard(reader)
 
     # --- all machines --------------------------------------------------------------------------------------------------
     def _position_of(self, last_event_id: str) -> int | None:
@@ -145,7 +120,7 @@ class Streams:
         machines = self._fleet.machines()
         await reader.send(message(b"{}", event=b"reset", event_id=self._snapshot_id))
         for messages in self._blocks(machines):
-            if self._closing:
+            if self._readers.closing:
                 return position
             await reader.send(messages)
         synced_id = b"%b-%d" % (self._boot_id, position)
@@ -167,7 +142,7 @@ class Streams:
     async def _catch_up(self, reader: Reader, position: int) -> None:
         """Bring the reader from `position` to where the live ones are; nothing happens between that and the return."""
         await reader.drained()
-        while position < self._sent and not self._closing:
+        while position < self._sent and not self._readers.closing:
             changes = self._fleet.since(position, _BLOCK_BYTES)
             if changes is None:
                 raise TooSlow
@@ -210,7 +185,7 @@ class Streams:
     async def run(self) -> None:
         """Bring news to the streams until they are closed."""
         looked_at = beat_at = time.monotonic()
-        while not self._closing:
+        while not self._readers.closing:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), _LOOK_EVERY_S)
             self._news.clear()
@@ -246,9 +221,8 @@ class Streams:
         reader.take_off()
 
     def _let_go_of_the_gone(self) -> None:
-        for reader in list(self._readers):
-            if reader.gone:
-                self._take_off(reader, self._sent)
+        for reader in self._readers.gone():
+            self._take_off(reader, self._sent)
 
     def _beat(self) -> None:
         watchers = (reader for readers in self._watchers.values() for reader in readers)
@@ -257,9 +231,9 @@ class Streams:
 
     def close(self) -> None:
         """End all streams. Readers that lag too far are cut off, the others get a proper end."""
-        self._closing = True
+        self._readers.closing = True
         self._news.set()
-        for reader in list(self._readers):
+        for reader in self._readers.all():
             if reader.lags:
                 reader.cut_off()
             self._take_off(reader, self._sent)

@@ -25,7 +25,7 @@ from pipeline.processor.pools import Pools
 from pipeline.processor.recovery import AUTOMATIC_USER
 from schemas import envelope
 from schemas.changes import ChangeKind, HistoryEntry, MachineChange
-from schemas.description import Description
+from schemas.description import Description, PowerCycleState
 from schemas.fleet_stats import FleetStats
 from schemas.wire import ZERO_TIME
 from tests.failures.evidence import Evidence, Standing
@@ -39,7 +39,13 @@ UNTOLD_BY_A_KILL: Final = 3
 """Batches that a writer may have committed and not published when it is killed: one waits to be handed over, one waits for
 the publisher, one is with it."""
 
-_OPERATORS_FIELDS: Final = {"maintenance_mode": "", "power_cycle": False}
+_OPERATORS_FIELDS: Final = {
+    "maintenance_mode": "",
+    "power_cycle": False,
+    "power_cycle_state": PowerCycleState.NOT_AVAILABLE.value,
+    "power_action": "",
+    "power_status": "",
+}
 
 
 @dataclass(frozen=True, slots=True)

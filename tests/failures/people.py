@@ -36,19 +36,23 @@ _version: Final = re.compile(r'"RowVersion":(\d+)')
 class _Action:
     method: str
     path: str
-    body: Mapping[str, str] | None
+    body: Mapping[str, Any] | None
     leaves: Mapping[str, object]
     """What it changes in the machine's `Standing`."""
 
 
-def _actions(number: int) -> Sequence[_Action]:
+def _actions(number: int, machine_id: str) -> Sequence[_Action]:
+    machine = f"{_MACHINES}/{machine_id}"
     note, reason = f"note {number}", f"reason {number}"
+    wired = {"Machines": [{"MachineID": machine_id, "PowerCycleState": "available"}]}
+    cycle = {"action": "cycle", "force": True}
     return (
-        _Action("PUT", "/note", {"message": note}, {"note": note}),
-        _Action("PUT", "/maintenance", {"reason": reason}, {"maintenance": reason}),
-        _Action("PUT", "/power-cycle", None, {"power_cycle": True}),
-        _Action("DELETE", "/maintenance", None, {"maintenance": ""}),
-        _Action("DELETE", "/power-cycle", None, {"power_cycle": False}),
+        _Action("PUT", f"{machine}/note", {"message": note}, {"note": note}),
+        _Action("PUT", f"{machine}/maintenance", {"reason": reason}, {"maintenance": reason}),
+        _Action("POST", "/json/v1/powercycle/state/update", wired, {}),
+        _Action("PUT", f"{machine}/power", cycle, {"power_cycle": True}),
+        _Action("DELETE", f"{machine}/maintenance", None, {"maintenance": ""}),
+        _Action("DELETE", f"{machine}/power", None, {"power_cycle": False}),
     )
 
 
@@ -83,24 +87,24 @@ class Operators:
     async def _work(self, session: aiohttp.ClientSession) -> None:
         for number in count():
             machine_id = self._machine_ids[number % len(self._machine_ids)]
-            actions = _actions(number)
+            actions = _actions(number, machine_id)
             await self._insist(session, machine_id, actions[number // len(self._machine_ids) % len(actions)])
             if await is_set_within(self._stopping, _THINK_S):
                 return
 
     async def _insist(self, session: aiohttp.ClientSession, machine_id: str, action: _Action) -> None:
         backoff = Backoff(cap_s=_LONGEST_PAUSE_S)
-        while not await self._act(session, machine_id, action):
+        while not await self._act(session, action):
             await asyncio.sleep(backoff.next())
         self.acknowledged += 1
         self.standing[machine_id] = replace(self.standing.get(machine_id, Standing()), **action.leaves)  # type: ignore[arg-type]
 
-    async def _act(self, session: aiohttp.ClientSession, machine_id: str, action: _Action) -> bool:
-        path = f"{_MACHINES}/{machine_id}{action.path}"
+    async def _act(self, session: aiohttp.ClientSession, action: _Action) -> bool:
         try:
-            async with session.request(action.method, path, json=action.body) as answer:
+            async with session.request(action.method, action.path, json=action.body) as answer:
                 retry = answer.status == HTTPStatus.NOT_FOUND or answer.status >= 500
-                assert retry or answer.ok, f"{action.method} {path}: {answer.status} {await answer.text()}"
+                told = f"{action.method} {action.path}: {answer.status} {await answer.text()}"
+                assert retry or answer.ok, told
                 return answer.ok
         except (aiohttp.ClientError, TimeoutError):
             return False

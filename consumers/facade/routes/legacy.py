@@ -10,7 +10,7 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -27,7 +27,7 @@ from consumers.facade.routing import ANY, Handler, Route
 from consumers.facade.sse import StreamKind
 from consumers.facade.tokens import Caller, Role
 from pipeline import logs
-from pipeline.errors import MachineNotFound, Retryable
+from pipeline.errors import Retryable
 from pipeline.processor.ssh_target import is_ssh_target
 from pipeline.store.protocol import Query
 from schemas.api import (
@@ -35,19 +35,16 @@ from schemas.api import (
     SetAttachedDeviceRequest,
     SetNoteRequest,
     SupplyChromeOSRequest,
-    UpdatePowerCycleStateRequest,
 )
 from schemas.description import Description
 from schemas.event import Event
-from schemas.ids import is_machine_id
 from schemas.wire import WireModel
 
-_READ_FAILED: Final = "Failed to read from datastore"
-_UPDATE_FAILED: Final = "Failed to update machine."
+READ_FAILED: Final = "Failed to read from datastore"
+UPDATE_FAILED: Final = "Failed to update machine."
 _DELETE_FAILED: Final = "Failed to delete machine."
 _DIMENSIONS_FAILED: Final = "Failed to process dimensions."
 _PAGE: Final = 1000
-_LONGEST_LOGGED: Final = 200
 _LOCAL_EMAIL: Final = "barney@example.org"
 """Of whoever uses a server that lets everybody in; old pages and scripts know it."""
 
@@ -85,45 +82,47 @@ def as_bad_request(error: ValidationError | Refusal) -> Refusal:
     return Refusal(HTTPStatus.BAD_REQUEST, refusal.detail, errors=refusal.errors)
 
 
-def _machine_id(request: web.Request) -> str:
+def named_machine(request: web.Request) -> str:
+    """The machine that the path names."""
     text = request.match_info["id"].strip()
     if not text:
         raise Refusal(HTTPStatus.BAD_REQUEST, "Machine ID must be supplied.")
     return valid_machine_id(text)
 
 
-async def _read(request: web.Request, model: type[LegacyModel]) -> LegacyModel:
+async def read_old(request: web.Request, model: type[LegacyModel]) -> LegacyModel:
+    """A body of an old client."""
     return model.model_validate_json(await read_body(request, request.app[SETTINGS].max_body_bytes))
 
 
 # --- operators ---------------------------------------------------------------------------------------------------------
 def acting(
-    action: Callable[[Actions, Caller, str], Awaitable[object]], failure: str = _UPDATE_FAILED
+    action: Callable[[Actions, Caller, str], Awaitable[object]], failure: str = UPDATE_FAILED
 ) -> Handler:
     """A handler for an action that takes nothing but the machine."""
 
     @failing_with(failure)
     async def handle(request: web.Request) -> web.Response:
-        await action(request.app[ACTIONS], request[CALLER], _machine_id(request))
+        await action(request.app[ACTIONS], request[CALLER], named_machine(request))
         return web.Response()
 
     return handle
 
 
-@failing_with(_UPDATE_FAILED)
+@failing_with(UPDATE_FAILED)
 async def set_attached_device(request: web.Request) -> web.Response:
     """Tell the monitor what to interrogate."""
-    machine_id = _machine_id(request)
-    body = await _read(request, SetAttachedDeviceRequest)
+    machine_id = named_machine(request)
+    body = await read_old(request, SetAttachedDeviceRequest)
     await request.app[ACTIONS].set_attached_device(request[CALLER], machine_id, body.attached_device)
     return web.Response()
 
 
-@failing_with(_UPDATE_FAILED)
+@failing_with(UPDATE_FAILED)
 async def set_note(request: web.Request) -> web.Response:
     """Leave a note, or with an empty text take it away."""
-    machine_id = _machine_id(request)
-    body = await _read(request, SetNoteRequest)
+    machine_id = named_machine(request)
+    body = await read_old(request, SetNoteRequest)
     await request.app[ACTIONS].set_note(request[CALLER], machine_id, body.message)
     return web.Response()
 
@@ -131,8 +130,8 @@ async def set_note(request: web.Request) -> web.Response:
 @failing_with(_DIMENSIONS_FAILED)
 async def supply_chromeos(request: web.Request) -> web.Response:
     """Say where a ChromeOS device is, and what it cannot tell of itself."""
-    machine_id = _machine_id(request)
-    body = await _read(request, SupplyChromeOSRequest)
+    machine_id = named_machine(request)
+    body = await read_old(request, SupplyChromeOSRequest)
     if not body.ssh_user_ip or not body.supplied_dimensions:
         raise Refusal(HTTPStatus.BAD_REQUEST, "Missing fields.")
     if not is_ssh_target(body.ssh_user_ip):
@@ -141,31 +140,6 @@ async def supply_chromeos(request: web.Request) -> web.Response:
         request[CALLER], machine_id, ssh_user_ip=body.ssh_user_ip, dimensions=body.supplied_dimensions
     )
     return web.Response()
-
-
-# --- power -------------------------------------------------------------------------------------------------------------
-@failing_with(_UPDATE_FAILED)
-async def powercycle_state_update(request: web.Request) -> web.Response:
-    """Take note of which machines some power controller can cycle. Unknown and malformed ones are skipped."""
-    body = await _read(request, UpdatePowerCycleStateRequest)
-    for each in body.machines or ():
-        if not is_machine_id(each.machine_id):
-            log.info("malformed_machine_id_skipped", machine=each.machine_id[:_LONGEST_LOGGED])
-            continue
-        try:
-            await request.app[ACTIONS].set_power_cycle_state(
-                request[CALLER], each.machine_id, each.powercycle_state
-            )
-        except MachineNotFound:
-            log.info("unknown_machine_skipped", machine=each.machine_id)
-    return web.Response()
-
-
-@failing_with(_READ_FAILED)
-async def powercycle_list(request: web.Request) -> web.Response:
-    """Ids of the machines whose power cycle is wanted."""
-    ids = await request.app[STORE].list_powercycle()
-    return answer(b"[%b]" % b",".join([b'"%b"' % machine_id.encode() for machine_id in ids]))
 
 
 # --- machines ----------------------------------------------------------------------------------------------------------
@@ -179,13 +153,13 @@ async def machine_event(request: web.Request) -> web.Response:
     return web.Response()
 
 
-@failing_with(_READ_FAILED)
+@failing_with(READ_FAILED)
 async def machine_description(request: web.Request) -> web.Response:
     """One machine."""
-    return answer_model(await request.app[STORE].get(_machine_id(request)))
+    return answer_model(await request.app[STORE].get(named_machine(request)))
 
 
-@failing_with(_READ_FAILED)
+@failing_with(READ_FAILED)
 async def machines(request: web.Request) -> web.StreamResponse:
     """All machines, by id; page by page, however many there are."""
     store = request.app[STORE]
@@ -241,105 +215,84 @@ async def login_status(request: web.Request) -> web.Response:
     return answer_model(LoginStatus(email=email, roles=_OLD_ROLES[caller.role]))
 
 
-def _post(
-    path: str, handler: Handler, summary: str, access: Access, body: type[WireModel] | None = None
+def old_post(
+    path: str,
+    handler: Handler,
+    summary: str,
+    access: Access,
+    body: type[WireModel] | None = None,
+    **more: Any,
 ) -> Route:
+    """An old route that changes something."""
+    usual = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR)
+    options = {"tag": TAG, **more, "errors": (*usual, *more.get("errors", ()))}
     return Route(
-        method="POST",
-        path=path,
-        handler=handler,
-        access=access,
-        summary=summary,
-        tag=_TAG,
-        body=body,
-        errors=(HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.INTERNAL_SERVER_ERROR),
+        method="POST", path=path, handler=handler, access=access, summary=summary, body=body, **options
     )
 
 
-def _get(path: str, handler: Handler, summary: str, access: Access, answered: object) -> Route:
+def old_get(
+    path: str, handler: Handler, summary: str, access: Access, answered: object, **more: Any
+) -> Route:
+    """An old route that answers JSON."""
+    options = {"tag": TAG, "errors": (HTTPStatus.INTERNAL_SERVER_ERROR,), **more}
     return Route(
-        method="GET",
-        path=path,
-        handler=handler,
-        access=access,
-        summary=summary,
-        tag=_TAG,
-        answer=answered,
-        errors=(HTTPStatus.INTERNAL_SERVER_ERROR,),
+        method="GET", path=path, handler=handler, access=access, summary=summary, answer=answered, **options
     )
 
 
-_TAG: Final = "old machine server"
-_MACHINE: Final = "/_/machine/"
-_ID: Final = "/{id:.+}"
+TAG: Final = "old machine server"
+MACHINE: Final = "/_/machine/"
+NAMED: Final = "/{id:.+}"
 
 ROUTES: Final = (
-    _post(
-        _MACHINE + "toggle_mode" + _ID,
+    old_post(
+        MACHINE + "toggle_mode" + NAMED,
         acting(Actions.toggle_mode),
         "Begin or end maintenance",
         Access.OPERATE,
     ),
-    _post(
-        _MACHINE + "toggle_powercycle" + _ID,
-        acting(Actions.toggle_power_cycle),
-        "Ask for a power cycle, or withdraw the wish",
-        Access.OPERATE,
-    ),
-    _post(
-        _MACHINE + "set_attached_device" + _ID,
+    old_post(
+        MACHINE + "set_attached_device" + NAMED,
         set_attached_device,
         "Tell the machine's monitor what to interrogate",
         Access.OPERATE,
         SetAttachedDeviceRequest,
     ),
-    _post(
-        _MACHINE + "remove_device" + _ID,
+    old_post(
+        MACHINE + "remove_device" + NAMED,
         acting(Actions.remove_device),
         "Forget the attached device",
         Access.OPERATE,
     ),
-    _post(
-        _MACHINE + "delete_machine" + _ID,
+    old_post(
+        MACHINE + "delete_machine" + NAMED,
         acting(Actions.delete, _DELETE_FAILED),
         "Delete a machine",
         Access.OPERATE,
     ),
-    _post(_MACHINE + "set_note" + _ID, set_note, "Leave a note", Access.OPERATE, SetNoteRequest),
-    _post(
-        _MACHINE + "supply_chromeos" + _ID,
+    old_post(MACHINE + "set_note" + NAMED, set_note, "Leave a note", Access.OPERATE, SetNoteRequest),
+    old_post(
+        MACHINE + "supply_chromeos" + NAMED,
         supply_chromeos,
         "Say where a ChromeOS device is, and what it cannot tell of itself",
         Access.OPERATE,
         SupplyChromeOSRequest,
     ),
-    _post(
-        _MACHINE + "clear_quarantined" + _ID,
+    old_post(
+        MACHINE + "clear_quarantined" + NAMED,
         acting(Actions.clear_quarantine),
         "End a forced quarantine",
         Access.OPERATE,
     ),
-    _post(
-        "/json/v1/powercycle/complete" + _ID,
-        acting(Actions.complete_power_cycle),
-        "Tell that the power has been cycled",
-        Access.POWER,
-    ),
-    _post(
-        "/json/v1/powercycle/state/update",
-        powercycle_state_update,
-        "Tell which machines some power controller can cycle",
-        Access.POWER,
-        UpdatePowerCycleStateRequest,
-    ),
-    _post("/json/v1/machine/event/", machine_event, "Report a machine's state", Access.REPORT, Event),
+    old_post("/json/v1/machine/event/", machine_event, "Report a machine's state", Access.REPORT, Event),
     Route(
         method="POST",
         path="/json/v1/machine/event",
         handler=machine_event,
         access=Access.REPORT,
         summary="Report a machine's state",
-        tag=_TAG,
+        tag=TAG,
         alias=True,
     ),
     Route(
@@ -348,35 +301,28 @@ ROUTES: Final = (
         handler=description_updated,
         access=Access.MACHINE,
         summary="Stream one machine's Descriptions",
-        tag=_TAG,
+        tag=TAG,
         content_type="text/event-stream",
         errors=(HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE),
         stream=True,
         machine_parameter="stream",
     ),
-    _get("/_/machines", machines, "List all machines", Access.FLEET, list[Description]),
-    _get(
-        "/json/v1/machine/description" + _ID,
+    old_get("/_/machines", machines, "List all machines", Access.FLEET, list[Description]),
+    old_get(
+        "/json/v1/machine/description" + NAMED,
         machine_description,
         "Get a machine",
         Access.MACHINE,
         Description,
     ),
-    _get(
-        "/json/v1/powercycle/list",
-        powercycle_list,
-        "List the machines whose power cycle is wanted",
-        Access.FLEET,
-        list[str],
-    ),
-    _get("/loginstatus/", login_status, "Tell whom the server takes you for", Access.PUBLIC, LoginStatus),
+    old_get("/loginstatus/", login_status, "Tell whom the server takes you for", Access.PUBLIC, LoginStatus),
     Route(
         method="GET",
         path="/loginstatus",
         handler=login_status,
         access=Access.PUBLIC,
         summary="Tell whom the server takes you for",
-        tag=_TAG,
+        tag=TAG,
         alias=True,
     ),
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -15,6 +14,7 @@ from consumers.facade.auth import CALLER, Access
 from consumers.facade.bodies import machine_id_of, query_of, read_ours
 from consumers.facade.errors import invalid
 from consumers.facade.keys import ACTIONS, SETTINGS, STORE, STREAMS
+from consumers.facade.preconditions import expected_versions
 from consumers.facade.routing import Handler, Route
 from consumers.facade.sse import StreamKind
 from consumers.facade.tokens import Caller
@@ -37,8 +37,6 @@ from schemas.wire import Body
 BASE: Final = "/api/v1/machines"
 ONE: Final = BASE + "/{id:[^/]*}"
 """Matches the empty id as well, so that it is refused by name."""
-
-_version = re.compile(r"[0-9]{1,19}")
 
 
 async def list_machines(request: web.Request) -> web.Response:
@@ -78,12 +76,10 @@ async def get_machine(request: web.Request) -> web.Response:
 
 
 def _actions(request: web.Request) -> Actions:
-    """What can be done, on the versions of `If-Match` if it is given. Weak ones and what we never issued match nothing."""
-    known = request.if_match
-    if "If-Match" not in request.headers or (known and known[0].value == "*"):
-        return request.app[ACTIONS]
-    issued = [each.value for each in known or () if not each.is_weak and _version.fullmatch(each.value)]
-    return request.app[ACTIONS].on_versions(frozenset(map(int, issued)))
+    """What can be done, on the versions of `If-Match` if it is given."""
+    versions = expected_versions(request)
+    actions = request.app[ACTIONS]
+    return actions if versions is None else actions.on_versions(versions)
 
 
 async def delete_machine(request: web.Request) -> web.Response:
@@ -260,15 +256,6 @@ ROUTES: Final = (
         MaintenanceBody,
     ),
     _change("DELETE", "/maintenance", acting(Actions.clear_maintenance), "End maintenance"),
-    _change(
-        "PUT",
-        "/power-cycle",
-        acting(Actions.request_power_cycle),
-        "Ask for a power cycle; one that is wanted already stays so",
-    ),
-    _change(
-        "DELETE", "/power-cycle", acting(Actions.cancel_power_cycle), "Withdraw the wish for a power cycle"
-    ),
     _change("DELETE", "/quarantine", acting(Actions.clear_quarantine), "End a forced quarantine"),
     _change(
         "PUT",

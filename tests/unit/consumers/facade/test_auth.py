@@ -44,8 +44,20 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "power list": ("GET", "/json/v1/powercycle/list", None),
     "power done": ("POST", "/json/v1/powercycle/complete/rack4-07", None),
     "power states": ("POST", "/json/v1/powercycle/state/update", {"Machines": []}),
-    "power wish": ("PUT", "/api/v1/machines/rack4-07/power-cycle", None),
-    "power wish withdrawn": ("DELETE", "/api/v1/machines/rack4-07/power-cycle", None),
+    "power": ("PUT", "/api/v1/machines/rack4-07/power", {"action": "cycle"}),
+    "own power": ("GET", "/api/v1/machines/rack4-07/power", None),
+    "other power": ("GET", "/api/v1/machines/rack4-08/power", None),
+    "power withdrawn": ("DELETE", "/api/v1/machines/rack4-07/power", None),
+    "old power": ("POST", "/_/machine/toggle_powercycle/rack4-07", None),
+    "power commands": ("GET", "/api/v1/power/commands", None),
+    "outlets": ("GET", "/api/v1/power/outlets", None),
+    "results": ("POST", "/api/v1/power/results", []),
+    "lease": ("PUT", "/api/v1/power/leases/rack4", {"owner": "x"}),
+    "lease given up": ("DELETE", "/api/v1/power/leases/rack4", {"owner": "x"}),
+    "down bots": ("GET", "/down_bots", None),
+    "powercycled bots": ("POST", "/powercycled_bots", {"powercycled_bots": []}),
+    "silences": ("GET", "/api/v1/silences", None),
+    "silence": ("POST", "/api/v1/silences", {"reason": "x", "ends_in_s": 60}),
     "metrics": ("GET", "/metrics", None),
     "whoami": ("GET", "/api/v1/whoami", None),
 }
@@ -57,16 +69,30 @@ READS = {
     "old own",
     "old other",
     "own history",
+    "own power",
+    "other power",
+    "power commands",
+    "outlets",
+    "silences",
     "power list",
     "metrics",
     "whoami",
+}
+DRIVES_POWER = {
+    "power done",
+    "power states",
+    "results",
+    "lease",
+    "lease given up",
+    "down bots",
+    "powercycled bots",
 }
 MAY: dict[str, set[str]] = {
     "viewer": READS,
     "operator": set(REQUESTS),
     "admin": set(REQUESTS),
-    "machine": {"own", "old own", "own history", "own event", "old own event", "whoami"},
-    "agent": READS | {"power done", "power states"},
+    "machine": {"own", "old own", "own history", "own power", "own event", "old own event", "whoami"},
+    "agent": READS | DRIVES_POWER,
     "nobody": set(),
 }
 
@@ -75,7 +101,7 @@ MAY: dict[str, set[str]] = {
 async def test_each_role_may_do_what_it_should_and_nothing_else(tokens: Tokens, role: str) -> None:
     path, headers = tokens
     async with running(tokens=path) as lab:
-        await lab.machine("rack4-07")
+        await lab.machine("rack4-07", power_cycle_state="available")
         await lab.machine("rack4-08")
         refused = 401 if role == "nobody" else 403
         for name, (method, target, document) in REQUESTS.items():

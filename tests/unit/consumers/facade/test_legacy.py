@@ -46,7 +46,7 @@ async def test_toggling_the_mode_begins_and_ends_maintenance(lab: Lab) -> None:
 
 
 async def test_toggling_the_power_cycle_asks_for_one_and_completing_it_ends_that(lab: Lab) -> None:
-    await lab.machine()
+    await lab.machine(power_cycle_state="available")
     await lab.machine("other")
     await post(lab, f"/_/machine/toggle_powercycle/{ID}")
     machine = await lab.store.get(ID)

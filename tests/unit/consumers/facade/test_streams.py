@@ -317,7 +317,7 @@ async def test_a_thousand_readers_all_see_each_change(lab: Lab) -> None:
 
 
 async def test_streams_wait_for_the_machines_to_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumers.facade.streams._PATIENCE_AT_START_S", 0.05)
+    monkeypatch.setattr("consumers.facade.readers._PATIENCE_AT_START_S", 0.05)
     async with running(store=AwayStore()) as lab, lab.http.get(FLEET_STREAM) as response:
         assert response.status == 503
         assert "loaded" in await response.text()

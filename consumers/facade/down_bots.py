@@ -1,0 +1,83 @@
+"""Which machines the older power system's clients should cycle: `/down_bots`, as its power site served it.
+
+Listed are machines that are silent, or miss their device, and whose power some agent has. One in maintenance is listed as
+silenced: a person looks after it, so that `powercycle --auto_fix` must leave it alone as much as one in a silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import Final, Literal
+
+from consumers.facade.power import DEVICE_SUFFIX, PoweredStore
+from pipeline.store.power_protocol import Silences
+from pipeline.store.protocol import Query
+from schemas.api import BotDimension, DownBot
+from schemas.description import Description
+from schemas.health import Health
+from schemas.power import PowerOutlet
+from schemas.silence import Silence
+
+_HOST_PREFIX: Final = "jumphost-"
+_GONE: Final = "has gone missing"
+"""How the processor ends its reason for recovery when a device has."""
+
+
+async def find_down_bots(store: PoweredStore, silences: Silences, now: datetime) -> Sequence[DownBot]:
+    """Machines whose power should be cycled, by id. Raises `StoreUnavailable`."""
+    outlets = {each.machine_id: each for each in await store.power_outlets()}
+    if not outlets:
+        return []
+    down = (await store.list(Query(health=[Health.DOWN]))).machines
+    recovering = (await store.list(Query(health=[Health.RECOVERING]))).machines
+    lasting = await silences.silences(now=now)
+    machines = {each.dimension("id")[0]: each for each in (*recovering, *down)}
+    found = (_bot(machine_id, machines[machine_id], outlets, lasting) for machine_id in sorted(machines))
+    return [each for each in found if each is not None]
+
+
+def _bot(
+    machine_id: str,
+    machine: Description,
+    outlets: Mapping[str, PowerOutlet],
+    silences: Sequence[Silence],
+) -> DownBot | None:
+    trouble = _trouble(machine)
+    if trouble is None:
+        return None
+    status, since = trouble
+    outlet = outlets.get(machine_id)
+    if status == "Device Missing":
+        outlet = outlets.get(machine_id + DEVICE_SUFFIX, outlet)
+    if outlet is None:
+        return None
+    return DownBot(
+        bot_id=machine_id,
+        host_id=_host_of(outlet.agent),
+        dimensions=[
+            BotDimension(key=key, value=values or [])
+            for key, values in sorted((machine.dimensions or {}).items())
+        ],
+        status=status,
+        since=since,
+        silenced=machine.in_maintenance or any(_hushes(each, machine_id, machine) for each in silences),
+    )
+
+
+def _trouble(machine: Description) -> tuple[Literal["Host Missing", "Device Missing"], datetime] | None:
+    if machine.is_down:
+        return "Host Missing", machine.down_since
+    if _GONE in machine.recovering:
+        return "Device Missing", machine.recovery_start
+    return None
+
+
+def _host_of(agent: str) -> str:
+    return agent if agent.startswith(_HOST_PREFIX) else _HOST_PREFIX + agent
+
+
+def _hushes(silence: Silence, machine_id: str, machine: Description) -> bool:
+    pools = machine.dimension("pool") or [""]
+    return fnmatchcase(machine_id, silence.machine) and any(fnmatchcase(each, silence.pool) for each in pools)
