@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,11 +71,29 @@ async def opened(case: Case, *, limit_s: float = ENOUGH_S) -> AsyncIterator[Powe
 
 
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+new_and_warm = pytest.mark.parametrize("warm", [False, True], ids=["new", "warm"])
 both_ways = pytest.mark.parametrize("way", [PortState.ON, PortState.OFF])
 
 
 async def switch(driver: PowerDriver, port: str, way: PortState) -> None:
     await (driver.on(port) if way is PortState.ON else driver.off(port))
+
+
+async def all_calls_in(case: Case, mood: Mood, *, warm: bool) -> tuple[dict[str, object], float]:
+    """What becomes of each call, by a driver of its own and all at once, and the seconds it took."""
+    async with AsyncExitStack() as drivers:
+        by_call = {
+            name: await drivers.enter_async_context(opened(case, limit_s=IMPATIENT_S)) for name in CALLS
+        }
+        if warm:
+            for driver in by_call.values():
+                await driver.on(case.ports[0])
+        case.device.mood = mood
+        began = time.monotonic()
+        results = await asyncio.gather(
+            *(call(by_call[name], case.ports[0]) for name, call in CALLS.items()), return_exceptions=True
+        )
+        return dict(zip(CALLS, results, strict=True)), time.monotonic() - began
 
 
 def opposite(state: PortState) -> PortState:
@@ -235,22 +253,14 @@ async def test_probing_changes_nothing(case: Case) -> None:
     assert case.device.states == before
 
 
-@every_call
-@pytest.mark.parametrize("warm", [False, True], ids=["new", "warm"])
-async def test_a_device_that_hangs_holds_nobody_longer_than_the_limit(
-    case: Case, call: Call, warm: bool
-) -> None:
+@new_and_warm
+async def test_a_device_that_hangs_holds_nobody_longer_than_the_limit(case: Case, warm: bool) -> None:
     """Each call ends within its limit, with or without a connection from before, as a `DriverError`."""
-    port, _ = case.ports
-    async with opened(case, limit_s=IMPATIENT_S) as driver:
-        if warm:
-            await driver.on(port)
-        case.device.mood = Mood.HANGS
-        began = time.monotonic()
-        with pytest.raises(DriverError) as caught:
-            await call(driver, port)
-        assert time.monotonic() - began < IMPATIENT_S + GRACE_S
-        assert_well_told(case, caught.value)
+    results, took_s = await all_calls_in(case, Mood.HANGS, warm=warm)
+    assert took_s < IMPATIENT_S + GRACE_S
+    for result in results.values():
+        assert isinstance(result, DriverError), result
+        assert_well_told(case, result)
 
 
 async def test_a_cancelled_call_leaves_the_driver_usable(case: Case) -> None:
@@ -286,26 +296,15 @@ async def test_a_call_cut_short_does_not_answer_the_next(case: Case) -> None:
 
 
 @needs(Trait.ANSWERS)
-@pytest.mark.parametrize("warm", [False, True], ids=["new", "warm"])
+@new_and_warm
 async def test_answers_without_sense_are_never_success(case: Case, warm: bool) -> None:
     """Garbage is a `DriverError` and no other exception; a port is not believed to be on or off because of it."""
-    port, _ = case.ports
-    async with opened(case, limit_s=IMPATIENT_S) as driver:
-        if warm:
-            await driver.on(port)
-        case.device.mood = Mood.BABBLES
-        for call in (driver.on, driver.off):
-            with pytest.raises(DriverError) as caught:
-                await call(port)
-            assert_well_told(case, caught.value)
-        try:
-            assert await driver.status(port) is PortState.UNKNOWN
-        except DriverError as error:
-            assert_well_told(case, error)
-        try:
-            await driver.probe()
-        except DriverError as error:
-            assert_well_told(case, error)
+    results, _ = await all_calls_in(case, Mood.BABBLES, warm=warm)
+    for name, result in results.items():
+        if isinstance(result, DriverError):
+            assert_well_told(case, result)
+        else:
+            assert (name, result) in [("status", PortState.UNKNOWN), ("probe", None)]
 
 
 async def test_opening_touches_no_device(case: Case) -> None:

@@ -25,13 +25,11 @@ def key(algorithm: str) -> asyncssh.SSHKey:
 class SshDevice(PowerDevice):
     """A device whose users log in over SSH as `USER`, with `PASSWORD` or with `user_key`."""
 
-    host_key_algorithm = "ssh-ed25519"
-    line_editor = False
-    algorithms: dict[str, Sequence[str]] = {}  # noqa: RUF012  # of the class, and not changed
-    """Others than asyncssh's default ones."""
-
     def __init__(self, ports: Sequence[str]) -> None:
         super().__init__(ports)
+        self.host_key_algorithm = "ssh-ed25519"
+        self.algorithms: dict[str, Sequence[str]] = {}
+        """Others than asyncssh's default ones."""
         self.user_key: asyncssh.SSHKey | None = None
         self.logins = 0
         self._server: asyncssh.SSHAcceptor | None = None
@@ -71,7 +69,7 @@ class SshDevice(PowerDevice):
             server_factory=lambda: _Doorman(self),
             server_host_keys=[self.host_key],
             process_factory=self.serve,
-            line_editor=self.line_editor,
+            line_editor=False,
             encoding="utf-8",
             **self.algorithms,
         )
