@@ -38,10 +38,10 @@ def _path_in(entry: Any, detail: ErrorDetails) -> tuple[str | int, ...]:
     here = entry
     last = len(detail["loc"]) - 1
     for index, step in enumerate(detail["loc"]):
-        if (isinstance(here, dict) and step in here) or (
-            isinstance(here, list) and isinstance(step, int) and step < len(here)
-        ):
+        if isinstance(here, dict) and step in here:
             here = here[step]
+        elif isinstance(here, list) and step in range(len(here)):
+            here = here[int(step)]
         elif not (index == last and detail["type"] in {"missing", "extra_forbidden"}):
             continue
         path.append(step)
