@@ -265,20 +265,28 @@ async def run(connection: asyncssh.SSHClientConnection, command: str) -> tuple[i
     return status, written.decode("utf-8", "replace")
 
 
+def login_password(settings: SshSettings, secrets: Secrets) -> str:
+    """The password of the entry's user. Raises `TurnedAway` when there is none."""
+    return secrets.password(
+        given=settings.password.get_secret_value() if settings.password else None,
+        file=settings.password_file,
+        variable=settings.password_variable,
+        what=settings.target,
+    )
+
+
 def _login(settings: SshSettings, secrets: Secrets, *, needs_password: bool) -> dict[str, Any]:
     named = (settings.password, settings.password_file, settings.password_variable)
     if settings.key_file is not None:
         return {"client_keys": [_private_key(settings)], "agent_path": None, "preferred_auth": "publickey"}
     if not needs_password and not any(named):
         return {"preferred_auth": "publickey"}  # with the keys that the agent's user has
-    password = secrets.password(
-        given=settings.password.get_secret_value() if settings.password else None,
-        file=settings.password_file,
-        variable=settings.password_variable,
-        what=settings.target,
-    )
-    ways = "password,keyboard-interactive"
-    return {"password": password, "client_keys": None, "agent_path": None, "preferred_auth": ways}
+    return {
+        "password": login_password(settings, secrets),
+        "client_keys": None,
+        "agent_path": None,
+        "preferred_auth": "password,keyboard-interactive",
+    }
 
 
 def _private_key(settings: SshSettings) -> asyncssh.SSHKey:
