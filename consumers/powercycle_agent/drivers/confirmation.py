@@ -6,9 +6,13 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from consumers.powercycle_agent.drivers.errors import NotConfirmed, Unreachable
 from consumers.powercycle_agent.drivers.protocol import PortState
+
+_SHORTEST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 0.5
 
 
 async def confirm(
@@ -18,16 +22,17 @@ async def confirm(
     *,
     device: str,
     within_s: float = 3.0,
-    every_s: float = 0.2,
 ) -> None:
-    """Ask until the port is as wanted, at least once. Raises `NotConfirmed` after `within_s`, and what `status` raises."""
+    """Ask, less and less often, until the port is as wanted, at least once. Raises `NotConfirmed` after `within_s`, and what `status` raises."""
     deadline = time.monotonic() + within_s
+    pause_s = _SHORTEST_PAUSE_S
     while (state := await status(port)) is not wanted:
-        if time.monotonic() + every_s > deadline:
+        if time.monotonic() + pause_s > deadline:
             raise NotConfirmed(
                 f"port {port} of {device} is {state}, not {wanted}, {within_s:g} s after the device took the command"
             )
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 class ConfirmingDriver(ABC):

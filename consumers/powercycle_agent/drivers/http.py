@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Callable, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal
 
 from aiohttp import (
-    BasicAuth,
     ClientConnectorCertificateError,
     ClientConnectorError,
     ClientError,
+    ClientMiddlewareType,
     ClientResponse,
     ClientResponseError,
     ClientSession,
@@ -25,6 +26,7 @@ from aiohttp import (
     DigestAuthMiddleware,
     TCPConnector,
 )
+from multidict import CIMultiDictProxy
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 from yarl import URL
 
@@ -57,6 +59,9 @@ class Login:
     def __repr__(self) -> str:
         return f"Login({self.user!r}, ...)"
 
+
+_Raw = tuple[int, CIMultiDictProxy[str], bytes]
+"""Status, headers and body."""
 
 Logins = Callable[[], Login | None]
 """Asked before every request, so that a changed password counts at once; None: go without."""
@@ -129,6 +134,20 @@ class AccountSettings(WebSettings):
     def names_a_password(self) -> bool:
         """Whether the entry says where a password comes from."""
         return bool(self.password or self.password_file or self.password_env)
+
+
+def tls_context(settings: WebSettings) -> ssl.SSLContext:
+    """Whom to trust, as an entry says. Raises `TurnedAway` when its file cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as error:  # also what is no certificate
+        raise TurnedAway(
+            f"cannot use {settings.ca_file} as ca_file of {settings.address}: {error}"
+        ) from error
+    if not settings.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,25 +273,26 @@ class WebDevice:
             url = target
         raise NotConfirmed(f"{self.name} redirects again and again")
 
-    async def _ask(
-        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None
-    ) -> tuple[int, Mapping[str, str], bytes]:
+    async def _ask(self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None) -> _Raw:
         login = self._logins()
-        basic = BasicAuth(login.user, login.password, "utf-8") if login is not None else None
-        digest = self._middleware(login) if login is not None and self._scheme != "basic" else None
+        if login is not None and self._scheme != "basic":
+            answer = await self._send(method, url, headers, body, (self._middleware(login),))
+            if not (self._scheme == "either" and answer[0] == 401 and _wants_basic(answer[1])):
+                return answer
+        if login is not None and self._scheme != "digest":
+            headers = {**headers, "Authorization": _basic(login)}
+        return await self._send(method, url, headers, body)
+
+    async def _send(
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        middlewares: Sequence[ClientMiddlewareType] = (),
+    ) -> _Raw:
         async with self._open().request(
-            method,
-            url,
-            headers=headers,
-            data=body,
-            allow_redirects=False,
-            auth=None if digest else basic,
-            middlewares=(digest,) if digest else (),
-        ) as response:
-            if not (self._scheme == "either" and basic and _wants_basic(response)):
-                return response.status, response.headers, await self._content(response)
-        async with self._open().request(
-            method, url, headers=headers, data=body, allow_redirects=False, auth=basic
+            method, url, headers=headers, data=body, allow_redirects=False, middlewares=middlewares
         ) as response:
             return response.status, response.headers, await self._content(response)
 
@@ -283,23 +303,15 @@ class WebDevice:
 
     def _open(self) -> ClientSession:
         if self._session is None:
-            connector = TCPConnector(ssl=self._ssl(), force_close=True, limit=2)
+            is_safe = self.name.startswith("https:")
+            tls = tls_context(self._settings) if is_safe else True  # it takes a while
+            connector = TCPConnector(ssl=tls, force_close=True, limit=2)
             self._session = ClientSession(
                 connector=connector,
                 timeout=ClientTimeout(total=None),
                 headers={"User-Agent": "labkeeper", "Accept-Encoding": "identity"},
             )
         return self._session
-
-    def _ssl(self) -> ssl.SSLContext | bool:
-        if self._settings.ca_file is None:
-            return self._settings.verify
-        try:
-            return ssl.create_default_context(cafile=self._settings.ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise TurnedAway(
-                f"cannot use {self._settings.ca_file} as ca_file of {self.name}: {error}"
-            ) from error
 
     async def _content(self, response: ClientResponse) -> bytes:
         content = bytearray()
@@ -322,6 +334,9 @@ class WebDevice:
         return Unreachable(f"{self.name} broke off: {type(error).__name__}")
 
 
-def _wants_basic(response: ClientResponse) -> bool:
-    challenges = response.headers.getall("WWW-Authenticate", [])
-    return response.status == 401 and any(each[:6].lower() == "basic " for each in challenges)
+def _basic(login: Login) -> str:
+    return "Basic " + b64encode(f"{login.user}:{login.password}".encode()).decode()
+
+
+def _wants_basic(headers: CIMultiDictProxy[str]) -> bool:
+    return any(each[:6].lower() == "basic " for each in headers.getall("WWW-Authenticate", []))

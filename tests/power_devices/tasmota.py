@@ -1,0 +1,37 @@
+"""A relay board with the Tasmota firmware, as its version 14 answers over HTTP."""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import web
+
+from consumers.powercycle_agent.drivers.protocol import PortState
+from tests.power_devices.web_device import WebPowerDevice
+
+
+class FakeTasmota(WebPowerDevice):
+    """Two relays; whoever has no password gets 401 and a hint."""
+
+    def __init__(self) -> None:
+        super().__init__(("1", "2"))
+
+    def routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/cm", self._command)
+
+    def guard(self, request: web.Request) -> web.StreamResponse | None:
+        if (request.query.get("user"), request.query.get("password")) == ("admin", self.password):
+            return None
+        return web.json_response({"WARNING": "Need user=<username>&password=<password>"}, status=401)
+
+    async def _command(self, request: web.Request) -> web.Response:
+        match = re.fullmatch(r"power(\d*)(?: (on|off))?", request.query.get("cmnd", ""), re.IGNORECASE)
+        if match is None:
+            return web.json_response({"Command": "Unknown"})
+        relay = match[1] or "1"
+        if relay not in self.states:
+            return web.json_response({"Command": "Unknown"})
+        told = match[2] and PortState(match[2].lower())
+        if told:
+            self.switch(relay, told)
+        return web.json_response({f"POWER{relay}": (told or self.states[relay]).upper()})
