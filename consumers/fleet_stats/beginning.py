@@ -9,8 +9,8 @@ import asyncio
 from functools import partial
 from typing import Final, Protocol
 
-from consumers.fleet_stats.mandate import Mandate, MandateStore
 from pipeline.clock import Clock
+from pipeline.mandate import Mandate, MandateStore
 from pipeline.service import persist
 from pipeline.statistics.ledger import Ledger
 from pipeline.statistics.observation import milliseconds, standing

@@ -27,7 +27,6 @@ from faust.types import TP
 from consumers.fleet_stats.faust_log import route_faust_log
 from consumers.fleet_stats.faust_progress import Progress
 from consumers.fleet_stats.faust_table import RecordTable, changelog_of, make_app
-from consumers.fleet_stats.mandate import Mandate, MandateStore, Overtaken
 from consumers.fleet_stats.publication import tell
 from consumers.fleet_stats.settings import FAUST_GROUP, LEASE, FleetStatsSettings
 from pipeline import logs, metrics
@@ -38,6 +37,7 @@ from pipeline.broker.kafka_inspector import Inspector
 from pipeline.broker.protocol import Broker, Lag, Received
 from pipeline.clock import Clock
 from pipeline.errors import BrokerUnavailable, Misconfigured
+from pipeline.mandate import Mandate, MandateStore, Overtaken
 from pipeline.service import Abandoned, persist, wait_for
 from pipeline.settings import Connections
 from pipeline.statistics.ledger import Ledger

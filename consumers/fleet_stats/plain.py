@@ -18,7 +18,6 @@ from itertools import islice
 from typing import Final
 
 from consumers.fleet_stats.beginning import FleetStore, first_ledger
-from consumers.fleet_stats.mandate import Mandate, Overtaken
 from consumers.fleet_stats.publication import count, tell
 from consumers.fleet_stats.settings import GROUP, LEASE, FleetStatsSettings
 from pipeline import logs, metrics
@@ -28,6 +27,7 @@ from pipeline.broker.reading import until_stopped
 from pipeline.broker.waiting import is_set_within
 from pipeline.clock import Clock
 from pipeline.errors import LeaseLost
+from pipeline.mandate import Mandate, Overtaken
 from pipeline.service import Abandoned, persist, together
 from pipeline.statistics.ledger import Ledger
 from pipeline.statistics.observation import milliseconds, observed

@@ -14,8 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-import json5
-
+from pipeline.errors import Misconfigured
+from pipeline.json5_file import read_json5
 from producers.machine_monitor.probes.commands import CommandRunner
 from producers.machine_monitor.probes.protocol import ProbeFailed
 from schemas.description import Description
@@ -67,11 +67,9 @@ class PyocdProbe:
 def read_device_type(config: Path) -> str:
     """The board's type from a JSON5 file's key `device_type`. Raises `ProbeFailed` naming the file."""
     try:
-        with config.open(encoding="utf-8") as file:
-            text = file.read(_CONFIG_LIMIT)
-        content = json5.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise ProbeFailed(f"{config} cannot be read: {error}") from error
+        content = read_json5(config, max_bytes=_CONFIG_LIMIT)
+    except Misconfigured as error:
+        raise ProbeFailed(str(error)) from error
     device_type = content.get("device_type") if isinstance(content, dict) else None
     if not isinstance(device_type, str) or not device_type:
         raise ProbeFailed(f"{config} has no text under the key device_type")

@@ -15,7 +15,7 @@ import pytest
 from consumers.fleet_stats import faust_runner
 from consumers.fleet_stats.faust_runner import Worker
 from consumers.fleet_stats.faust_table import make_app
-from consumers.fleet_stats.mandate import Mandate
+from pipeline.mandate import Mandate
 from consumers.fleet_stats.settings import FleetStatsSettings
 from pipeline.broker.deadletter import RejectLimit
 from pipeline.broker.kafka_client import Link

@@ -1,8 +1,8 @@
-"""Which process tells the windows. One holds a lease, the others stand by.
+"""Which process does what only one may do, such as telling windows. One holds a lease, the others stand by.
 
 A lease alone is not enough: a process that slept through its end may wake up believing that it still has it. So whoever
-takes over raises the checkpoint's revision, and before a window is told its teller looks whether the revision is still its
-own. It looks after it has asked how far the group has read: what was read by then, it has read itself.
+takes over raises the checkpoint's revision, and before something is told its teller looks whether the revision is still
+its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Overtaken(Exception):
 
 
 class Mandate:
-    """The right to tell windows, under one name."""
+    """The right to do it, under one name."""
 
     def __init__(self, store: MandateStore, name: str, *, lease_s: float) -> None:
         self._store = store
