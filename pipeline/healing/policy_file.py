@@ -1,0 +1,157 @@
+"""The policy file, JSON5: read, checked, and made into `Policies`. Says in a sentence which key of which pool is wrong."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Final
+
+import json5
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+
+from pipeline.errors import Misconfigured
+from pipeline.healing.policy import EVERY_POOL, Policies, Policy
+from schemas.wire import Body, faults
+
+LARGEST_FILE: Final = 256 * 1024
+"""Characters. The parser is slow, and no lab has so many pools."""
+_SPAN: Final = re.compile(r"(\d{1,6})([smhd])")
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
+
+
+def read_span(value: object) -> object:
+    """`90s`, `10m`, `2h` or `1d` as a timedelta."""
+    found = _SPAN.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError('expected a span such as "90s", "10m", "2h" or "1d"')
+    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+
+
+def span_text(span: timedelta) -> str:
+    """The same the other way, in the largest unit that fits."""
+    seconds = round(span.total_seconds())
+    unit, size = next((unit, size) for unit, size in _UNITS if seconds % size == 0)
+    return f"{seconds // size}{unit}"
+
+
+_Span = Annotated[
+    timedelta,
+    BeforeValidator(read_span),
+    Field(ge=timedelta(minutes=1), le=timedelta(days=30)),
+]
+
+
+class _PoolEntry(Body):
+    """What the file says of a pool. What it does not say is as with `*`, and else as in `Policy`."""
+
+    model_config = ConfigDict(strict=True)
+
+    enabled: bool = True
+    dry_run: bool = False
+    after: _Span = Policy().after
+    attempts: Annotated[int, Field(ge=1, le=20)] = Policy().attempts
+    window: _Span = Policy().window
+    pause: _Span = Policy().pause
+    factor: Annotated[float, Field(ge=1, le=10)] = Policy().factor
+    longest_pause: _Span = Policy().longest_pause
+    pool_percent: Annotated[float, Field(gt=0, le=100)] = Policy().pool_percent
+    rack_machines: Annotated[int, Field(ge=1, le=1000)] = Policy().rack_machines
+    stale_task_after: _Span = Policy().stale_task_after
+
+
+class _File(Body):
+    """The whole file."""
+
+    model_config = ConfigDict(strict=True)
+
+    lab_percent: Annotated[float, Field(gt=0, le=100)] = Policies().lab_percent
+    outage_span: _Span = Policies().outage_span
+    pools: Annotated[
+        dict[Annotated[str, Field(min_length=1, max_length=128)], _PoolEntry], Field(max_length=1000)
+    ]
+
+
+def parse_policies(text: str, name: str) -> Policies:
+    """Read a file's content; `name` is for the errors. Raises `Misconfigured`."""
+    if len(text) > LARGEST_FILE:
+        raise Misconfigured(
+            f"{name}: more than {LARGEST_FILE} characters cannot be a policy: give another file"
+        )
+    try:
+        document = json5.loads(text, allow_duplicate_keys=False)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200] or "nested too deeply"
+        raise Misconfigured(f"{name}: not JSON5: {reason.removeprefix('<string>:')}") from error
+    return policies_of(document, name)
+
+
+def policies_of(document: Any, name: str) -> Policies:
+    """The same for a document that is parsed already."""
+    try:
+        file = _File.model_validate(_with_defaults(document))
+    except ValidationError as error:
+        told = "; ".join(_told(field, message) for field, message in faults(error)[:10])
+        raise Misconfigured(f"{name}: {told}") from error
+    policies = Policies(
+        {pool: Policy(**entry.model_dump()) for pool, entry in file.pools.items()},
+        file.lab_percent,
+        file.outage_span,
+    )
+    for pool, policy in policies.pools.items():
+        _check(policies, pool, policy, name)
+    return policies
+
+
+def document_of(policies: Policies) -> dict[str, Any]:
+    """A document that `policies_of` reads back."""
+    return {
+        "lab_percent": policies.lab_percent,
+        "outage_span": span_text(policies.outage_span),
+        "pools": {pool: _entry_of(policy) for pool, policy in policies.pools.items()},
+    }
+
+
+def _entry_of(policy: Policy) -> dict[str, Any]:
+    values = _PoolEntry.model_construct(
+        **{name: getattr(policy, name) for name in _PoolEntry.model_fields}
+    ).model_dump()
+    return {key: span_text(value) if isinstance(value, timedelta) else value for key, value in values.items()}
+
+
+def _with_defaults(document: Any) -> Any:
+    """The document with what `*` says in every pool that does not say otherwise."""
+    pools = document.get("pools") if isinstance(document, dict) else None
+    every = pools.get(EVERY_POOL) if isinstance(pools, dict) else None
+    if not isinstance(pools, dict) or not isinstance(every, dict):
+        return document
+    filled = {pool: {**every, **entry} if isinstance(entry, dict) else entry for pool, entry in pools.items()}
+    return {**document, "pools": filled}
+
+
+_WORDS: Final = (
+    (re.compile("Extra inputs are not permitted"), "there is no such key"),
+    (re.compile("Input should be a valid dictionary.*"), "expected an object in braces"),
+)
+
+
+def _told(field: str, message: str) -> str:
+    for pattern, words in _WORDS:
+        message = pattern.sub(words, message)
+    parts = field.split(".")
+    if parts[0] != "pools" or len(parts) < 2:
+        return f"{'the file' if field == 'body' else field}: {message}"
+    *pool, key = parts[1:] if len(parts) > 2 else (parts[1], "its entry")
+    return f"pool {'.'.join(pool)!r}: {key}: {message}"
+
+
+def _check(policies: Policies, pool: str, policy: Policy, name: str) -> None:
+    if policy.longest_pause < policy.pause:
+        raise Misconfigured(
+            f"{name}: pool {pool!r}: longest_pause: must not be shorter than pause ({span_text(policy.pause)})"
+        )
+    if policy.after < policies.outage_span:
+        raise Misconfigured(
+            f"{name}: pool {pool!r}: after: must not be shorter than outage_span ({span_text(policies.outage_span)}), "
+            "or a dead switch could not be told from a dead machine"
+        )

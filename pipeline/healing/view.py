@@ -1,0 +1,130 @@
+"""What self-healing knows when it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from pipeline.processor.recovery import AUTOMATIC_USER
+from schemas.description import Description
+from schemas.power import PowerAction, PowerOutlet, PowerRecord, PowerStatus
+
+HEALER: Final = AUTOMATIC_USER
+"""Who orders power cycles for self-healing."""
+RACK: Final = "rack"
+"""Dimension that names a machine's rack."""
+LONGEST_COMMAND: Final = timedelta(minutes=30)
+"""From an order to its end at most, with the wait for an agent and the time the power is off."""
+_LOST_DEVICE: Final = ("Device ", " has gone missing")
+_NOT_SWITCHED: Final = frozenset({PowerStatus.REFUSED, PowerStatus.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a machine would be cycled."""
+
+    since: datetime
+    words: str
+    """`silent`, or which device has gone missing."""
+
+
+def trouble_of(machine: Description) -> Trouble | None:
+    """What is wrong with a machine that a power cycle may mend; None: nothing."""
+    begin, end = _LOST_DEVICE
+    lost = machine.recovering.startswith(begin) and machine.recovering.endswith(end)
+    if not machine.is_down:
+        return Trouble(machine.recovery_start, machine.recovering) if lost else None
+    since = min(machine.down_since, machine.recovery_start) if lost else machine.down_since
+    return Trouble(since, "silent")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine with what was done to its power."""
+
+    id: str
+    description: Description
+    records: Sequence[PowerRecord] = ()
+    """Its commands, newest first, as far back as the longest window reaches."""
+    outlet: PowerOutlet | None = None
+    """None: no agent has told of it."""
+
+    @property
+    def pools(self) -> list[str]:
+        """The pools it is in."""
+        return self.description.dimension("pool")
+
+    @property
+    def rack(self) -> str:
+        """Its rack: the dimension, else its power controller. Those with neither count as one rack, the empty one."""
+        named = self.description.dimension(RACK)
+        if named:
+            return named[0]
+        return "" if self.outlet is None else self.outlet.controller
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """See `trouble_of`."""
+        return trouble_of(self.description)
+
+    @property
+    def pending(self) -> PowerRecord | None:
+        """A command that has not ended."""
+        return next((record for record in self.records if record.status.is_pending), None)
+
+    @property
+    def last_order(self) -> PowerRecord | None:
+        """The newest power cycle that self-healing ordered."""
+        return next(filter(_is_ours, self.records), None)
+
+    def orders(self, *, since: datetime) -> list[PowerRecord]:
+        """Power cycles that self-healing ordered after then, newest first, whatever became of them."""
+        return [record for record in self.records if _is_ours(record) and record.command.requested_at > since]
+
+    @property
+    def persons_try(self) -> PowerRecord | None:
+        """The newest command that somebody else gave, unless nothing was switched."""
+        return next((each for each in self.records if not _is_ours(each) and may_have_switched(each)), None)
+
+    def is_back_since(self, moment: datetime) -> bool:
+        """Whether it is well, and has said so after that moment."""
+        return self.trouble is None and self.description.last_updated > moment
+
+
+def _is_ours(record: PowerRecord) -> bool:
+    return record.command.who == HEALER and record.command.action is PowerAction.CYCLE
+
+
+def may_have_switched(record: PowerRecord) -> bool:
+    """Whether the machine's power was, or may yet be, driven. An order that nobody answered counts: who knows."""
+    return record.status not in _NOT_SWITCHED
+
+
+def ended_at(record: PowerRecord) -> datetime:
+    """When a command took its last step. The clock of its agent may be wrong: within what a command can take."""
+    ordered = record.command.requested_at
+    last = max((step.at for step in record.steps), default=ordered)
+    return min(max(ordered, last), ordered + LONGEST_COMMAND)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many machines there are, well or not."""
+
+    machines: int = 0
+    pools: Mapping[str, int] = field(default_factory=dict)
+    racks: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The lab: every machine in trouble, with a command of the last windows, or with a text of self-healing's."""
+
+    machines: Sequence[Machine]
+    totals: Totals
+    agent_silence: timedelta = timedelta(minutes=30)
+    """An agent tells of its ports every few minutes: one that has not for so long is away."""
+    deaf: str = ""
+    """Why machines' silence means nothing now: the service that is away. Empty: we hear."""
