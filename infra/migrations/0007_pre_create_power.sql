@@ -10,6 +10,7 @@ CREATE TABLE IF NOT EXISTS power_commands (
     is_final BOOLEAN NOT NULL,
     requested_at TIMESTAMPTZ NOT NULL,
     expires_at TIMESTAMPTZ NOT NULL,
+    heard_at TIMESTAMPTZ NOT NULL,
     idempotency_key TEXT NOT NULL,
     agent TEXT NOT NULL,
     text TEXT NOT NULL,

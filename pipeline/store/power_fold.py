@@ -157,7 +157,7 @@ def _with(steps: Sequence[PowerMoment], moment: PowerMoment) -> list[PowerMoment
     """The moments in time's order, behind the first, which is the request. A status has one: the latest said."""
     first, *others = steps
     kept = [each for each in others if each.status is not moment.status]
-    return [first, *sorted([*kept, moment], key=lambda each: each.at)]
+    return [first, *sorted([*kept, moment], key=lambda each: (each.at, _rank(each.status)))]
 
 
 # --- what agents say -----------------------------------------------------------------------------------------------------
@@ -231,6 +231,29 @@ class Outcome:
         return "; ".join(dict.fromkeys(filter(None, self.reasons.get(machine_id, ()))))[:_LONGEST_WHY]
 
 
+class _Commands:
+    """Those that are known, while results are taken into account."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.by_id: dict[str, Entry] = {}
+        self._by_machine: dict[str, dict[str, Entry]] = {}
+        for each in entries:
+            self._put(each)
+
+    def _put(self, entry: Entry) -> None:
+        self.by_id[entry.id] = entry
+        self._by_machine.setdefault(entry.machine_id, {})[entry.id] = entry
+
+    def take_over(self, after: Entry, outcome: Outcome) -> None:
+        """Let a command be as it is now, and its machine tell of the command that is to be told of."""
+        self._put(after)
+        outcome.entries[after.id] = after
+        latest = shown(self._by_machine[after.machine_id].values()) or after
+        outcome.changes.setdefault(after.machine_id, []).append(showing(latest))
+        if latest is after and not after.is_pending:
+            outcome.reasons.setdefault(after.machine_id, []).append(after.record.text)
+
+
 def fold(
     results: Sequence[PowerResult],
     entries: Iterable[Entry],
@@ -242,46 +265,36 @@ def fold(
 
     `entries`: the commands that they name, and of each machine the pending ones and the newest.
     """
-    known = {each.id: each for each in entries}
+    commands = _Commands(entries)
     outcome = Outcome()
     for result in results:
         if isinstance(result, ControllerReport):
             _fold_report(result, outlets, outcome, now)
         else:
-            _fold_step(result, known, outcome, now)
+            _fold_step(result, commands, outcome, now)
     return outcome
 
 
 def give_up(entries: Iterable[Entry], *, now: datetime, grace: timedelta, stalled: timedelta) -> Outcome:
     """End the commands that nobody else ends. `entries`: of each machine the pending ones and the newest."""
-    known = {each.id: each for each in entries}
+    commands = _Commands(entries)
     outcome = Outcome()
-    for each in sorted(known.values(), key=lambda each: each.id):
+    for each in sorted(commands.by_id.values(), key=lambda each: each.id):
         after = overdue(each, now=now, grace=grace, stalled=stalled)
         if after is not None:
-            _take_over(after, known, outcome)
+            commands.take_over(after, outcome)
     return outcome
 
 
-def _fold_step(step: PowerStep, known: dict[str, Entry], outcome: Outcome, now: datetime) -> None:
-    before = known.get(step.command_id) or _brought_along(step, now)
+def _fold_step(step: PowerStep, commands: _Commands, outcome: Outcome, now: datetime) -> None:
+    known = commands.by_id.get(step.command_id)
+    before = known or _brought_along(step, now)
     if before is None or before.machine_id != step.machine_id:
         outcome.strangers.append(step)
         return
     after = stepped(before, step, now=now)
-    if after is before and step.command_id in known:
-        return
-    _take_over(after, known, outcome)
-
-
-def _take_over(after: Entry, known: dict[str, Entry], outcome: Outcome) -> None:
-    """Let a command be as it is now, and its machine tell of it if it is the one to tell of."""
-    known[after.id] = outcome.entries[after.id] = after
-    latest = shown(each for each in known.values() if each.machine_id == after.machine_id)
-    if latest is not None:
-        outcome.changes.setdefault(after.machine_id, []).append(showing(latest))
-    if latest is after and not after.is_pending:
-        outcome.reasons.setdefault(after.machine_id, []).append(after.record.text)
+    if after is not known:
+        commands.take_over(after, outcome)
 
 
 def _brought_along(step: PowerStep, now: datetime) -> Entry | None:

@@ -18,19 +18,20 @@ from pipeline.errors import MachineNotFound, Rejected
 from pipeline.processor.pools import Pools
 from pipeline.store import queries
 from pipeline.store.cache import RowCache
-from pipeline.store.columns import (
-    description_from,
-)
+from pipeline.store.columns import description_from
 from pipeline.store.cursor import check_limit, read_cursor, write_cursor
-from pipeline.store.edits import DELETED, Edit, check_expected, checked, edit
+from pipeline.store.edits import DELETED, Edit, check_expected, checked
 from pipeline.store.history import lines
 from pipeline.store.listing import listing
-from pipeline.store.literals import plain_array, to_json
+from pipeline.store.literals import to_json
 from pipeline.store.messages import change_message, deletion_message
+from pipeline.store.power_rows import withdraw_of_deleted
 from pipeline.store.protocol import LABKEEPER_USER, Change, Page, Query, Updated
 from pipeline.store.retention import forget_history
 from pipeline.store.services import SqlCheckpoints, SqlLeases, SqlOutbox, SqlProgressLog
-from pipeline.store.transaction import Database, Isolation, OnRetry, RetryPolicy, Session, Work, ignore
+from pipeline.store.sql_power import SqlPower
+from pipeline.store.sql_silences import SqlSilences
+from pipeline.store.transaction import Database, OnRetry, RetryPolicy, Session, ignore
 from pipeline.store.writing import Order, Outdated, announce, check_versions, write, write_history
 from schemas.changes import HistoryEntry
 from schemas.description import Description
@@ -39,12 +40,8 @@ from schemas.ids import is_machine_id
 _NO_POOLS: Final = Pools(())
 
 
-class Strangers(Exception):
-    """Some of the machines have no row that could be locked."""
-
-
-class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
-    """`protocol.Store`, `Outbox`, `ProgressLog`, `Leases` and `Checkpoints` on one database. Needs the migrations applied."""
+class SqlStore(SqlPower, SqlSilences, SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
+    """`protocol.Store` and all its companions, `power_protocol`'s too, on one database. Needs the migrations applied."""
 
     def __init__(
         self,
@@ -58,16 +55,16 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
         connect: Callable[..., Any] = psycopg2.connect,
     ) -> None:
         """`remembered_rows` costs about 5 KB each; 0 reads every row anew."""
-        self._pools = pools
-        self._cache = RowCache(remembered_rows)
-        self._database = Database(
+        cache = RowCache(remembered_rows)
+        database = Database(
             dsn,
             threads=threads,
             policy=policy,
             on_retry=on_retry,
-            on_connect=self._cache.clear,
+            on_connect=cache.clear,
             connect=connect,
         )
+        super().__init__(database, cache, pools)
 
     async def update(
         self,
@@ -116,16 +113,6 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
         self._remember(edits)
         return edits
 
-    def _transact(self, work: Work[list[Edit]]) -> list[Edit]:
-        """Locked rows are enough, unless there are machines whose rows are not there to be locked."""
-        try:
-            return self._database.transact(work, Isolation.LOCKED)
-        except Strangers:
-            return self._database.transact(work)
-
-    def _remember(self, edits: Sequence[Edit]) -> None:
-        self._cache.remember({each.machine_id: each.after for each in edits if each.after.row_version > 0})
-
     def _write_at_once(self, session: Session, order: Order) -> list[Edit]:
         """Trust what is remembered, and find out while writing. Raises `Outdated`."""
         edits = self._expected(order)
@@ -147,39 +134,6 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
             return self._edits(order, remembered, {})
         except Rejected:
             return None
-
-    def _locked(self, session: Session, machine_ids: Sequence[str]) -> dict[str, Description]:
-        """Those that exist, locked until the transaction ends. Raises `Strangers` if that is not all, and not enough."""
-        versions = session.fetch(queries.LOCK_VERSIONS, (plain_array(machine_ids),))
-        if session.isolation is Isolation.LOCKED and len(versions) < len(machine_ids):
-            raise Strangers
-        befores = self._cache.find((machine_id, version) for machine_id, version in versions)
-        unknown = [machine_id for machine_id, _ in versions if machine_id not in befores]
-        if unknown:
-            for machine_id, *row in session.fetch(queries.READ_MACHINES, (plain_array(unknown),)):
-                befores[machine_id] = description_from(row)
-        return befores
-
-    def _carry_out(self, session: Session, order: Order, befores: Mapping[str, Description]) -> list[Edit]:
-        last_versions = _last_versions(session, [each for each in order.changes if each not in befores])
-        edits = self._edits(order, befores, last_versions)
-        write(session, order, edits)
-        return edits
-
-    def _edits(
-        self, order: Order, befores: Mapping[str, Description], last_versions: Mapping[str, int]
-    ) -> list[Edit]:
-        return [
-            edit(
-                machine_id,
-                befores.get(machine_id),
-                changes,
-                now=order.now,
-                pools=self._pools,
-                last_version=last_versions.get(machine_id, 0),
-            )
-            for machine_id, changes in order.changes.items()
-        ]
 
     async def get(self, machine_id: str) -> Description:
         """See the protocol."""
@@ -226,6 +180,7 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
             session.execute(queries.REMEMBER_VERSION, (machine_id, version))
             write_history(session, lines(machine_id, [DELETED], now=now, version=version), order)
             announce(session, deletion_message(machine_id, version), version, now)
+            withdraw_of_deleted(session, machine_id, version, now, who)
             return True
 
         return await self._database.run(work)
@@ -280,12 +235,6 @@ class SqlStore(SqlOutbox, SqlProgressLog, SqlLeases, SqlCheckpoints):
     async def close(self) -> None:
         """See the protocol."""
         await self._database.close()
-
-
-def _last_versions(session: Session, machine_ids: Sequence[str]) -> dict[str, int]:
-    if not machine_ids:
-        return {}
-    return dict(session.fetch(queries.LAST_VERSIONS, (plain_array(machine_ids),)))
 
 
 def _page(query: Query, rows: list[tuple[Any, ...]], limit: int | None) -> Page:
