@@ -10,6 +10,7 @@ from consumers.powercycle_agent.drivers.protocol import PortState
 from tests.power_devices.device import Mood
 from tests.power_devices.ssh_device import SshDevice
 
+_PORTS = tuple(map(str, range(1, 25)))
 _SHOWN_FIRST = 22
 """Lines of a page."""
 _INVALID = "{space}^\r\n% Invalid input detected at '^' marker.\r\n"
@@ -20,7 +21,7 @@ class FakeEdgeSwitch(SshDevice):
 
     hostname = "UBNT EdgeSwitch"
 
-    def __init__(self, ports: Sequence[str] = tuple(str(number) for number in range(1, 25))) -> None:
+    def __init__(self, ports: Sequence[str] = _PORTS) -> None:
         super().__init__(ports)
         self.enable_password = ""
         self.pages = False

@@ -10,7 +10,6 @@ ES-24-250W and US-8-150W.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,6 +18,7 @@ from typing import Annotated, Final
 import asyncssh
 from pydantic import Field, SecretStr, model_validator
 
+from consumers.powercycle_agent.drivers.confirmation import confirm
 from consumers.powercycle_agent.drivers.errors import NotConfirmed, TurnedAway, UnknownPort
 from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState
 from consumers.powercycle_agent.drivers.secrets import Secrets
@@ -33,9 +33,6 @@ from consumers.powercycle_agent.drivers.terminal import (
     table,
 )
 
-_LOOKS_AGAIN: Final = 10
-"""How often, after the first look, a port that is shut down may still show a voltage."""
-_LOOK_AGAIN_S: Final = 0.2
 _POWERED_VOLTS: Final = 10.0
 _SHUT: Final = ("disabled", "shutdown")
 """Detection of a port that is off, where `show poe port` is not known."""
@@ -140,14 +137,7 @@ class SwitchCli:
         await self._command(f"poe opmode {_MODES[wanted]}")
         await self._command("exit")
         await self._command("exit")
-        found = await self.state(port)
-        for _ in range(_LOOKS_AGAIN):
-            if found is not PortState.UNKNOWN:
-                break
-            await asyncio.sleep(_LOOK_AGAIN_S)
-            found = await self.state(port)
-        if found is not wanted:
-            raise NotConfirmed(f"port {port} of {self._target} is {found} after it was told to be {wanted}")
+        await confirm(self.state, port, wanted, device=self._target, within_s=self._settings.confirm_s)
 
     async def state(self, port: str) -> PortState:
         """What the switch says of the port: unknown while it is shut down but has a voltage."""

@@ -7,11 +7,13 @@ of the agent's user, as it was with the old agent; a key file or a password may 
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import asyncssh
 from pydantic import model_validator
 
+from consumers.powercycle_agent.drivers.confirmation import confirm
 from consumers.powercycle_agent.drivers.errors import NotConfirmed, UnknownPort
 from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState
 from consumers.powercycle_agent.drivers.secrets import Secrets
@@ -41,6 +43,7 @@ class MPowerDriver:
 
     def __init__(self, settings: MPowerSettings, secrets: Secrets) -> None:
         self._target = settings.target
+        self._confirm_s = settings.confirm_s
         self._link = SshLink(settings, secrets, _itself, needs_password=False)
 
     async def on(self, port: str) -> None:
@@ -66,9 +69,9 @@ class MPowerDriver:
     async def _switch(self, connection: asyncssh.SSHClientConnection, port: str, state: PortState) -> None:
         value = "1" if state is PortState.ON else "0"
         await self._run(connection, f"echo {value} > {_file(port)}", port)
-        found = await self._relay(connection, port)
-        if found is not state:
-            raise NotConfirmed(f"port {port} of {self._target} is {found} after it was told to be {state}")
+        await confirm(
+            partial(self._relay, connection), port, state, device=self._target, within_s=self._confirm_s
+        )
 
     async def _relay(self, connection: asyncssh.SSHClientConnection, port: str) -> PortState:
         answer = await self._run(connection, f"cat {_file(port)}", port)

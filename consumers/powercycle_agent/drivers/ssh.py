@@ -15,8 +15,8 @@ import asyncssh
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from consumers.powercycle_agent.drivers.errors import DriverError, TurnedAway, Unreachable
+from consumers.powercycle_agent.drivers.limits import LimitedSettings, within
 from consumers.powercycle_agent.drivers.secrets import Secrets
-from consumers.powercycle_agent.drivers.settings import ControllerSettings
 
 OUTPUT_LIMIT: Final = 64 * 1024
 """Bytes that one command may write."""
@@ -39,7 +39,7 @@ Session = TypeVar("Session")
 Result = TypeVar("Result")
 
 
-class SshSettings(ControllerSettings):
+class SshSettings(LimitedSettings):
     """A controller that is spoken to over SSH."""
 
     address: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{0,253}$")] = ""
@@ -49,7 +49,7 @@ class SshSettings(ControllerSettings):
     password: SecretStr | None = None
     password_file: str | None = None
     """File whose content is the password; better than `password`."""
-    password_variable: str | None = None
+    password_env: str | None = None
     """Environment variable that has the password; by default `POWERCYCLE_PASSWORD`, where a password is needed."""
     key_file: str | None = None
     """Private key without passphrase."""
@@ -57,8 +57,8 @@ class SshSettings(ControllerSettings):
     """The device's key, as `ssh-ed25519 AAAA…` or `SHA256:…`; by default it must be among the known hosts."""
     legacy_ssh: bool = False
     """Take algorithms that are no longer thought safe, such as `diffie-hellman-group1-sha1`. Only where a device has no better."""
-    timeout: Annotated[float, Field(gt=0, le=600)] = 10
-    """Seconds that one command to the device may take, with the login."""
+    confirm_s: Annotated[float, Field(gt=0, le=300)] = 2
+    """Seconds that a port may take to be as it was told."""
     keep_open: Annotated[float, Field(ge=0, le=86400)] = 900
     """Seconds that a connection is kept for the next command. 0: none is; for devices that have few to give."""
 
@@ -133,19 +133,16 @@ class SshLink(Generic[Session]):
         `work` may be done twice, the second time over a new connection, when the one from before had died or had been
         left in a strange state.
         """
-        limit = self._settings.timeout
-        try:
-            async with asyncio.timeout(limit):
-                kept = self._take()
-                if kept is not None:
-                    try:
-                        async with asyncio.timeout(limit * _FIRST_TRY):
-                            return await self._do(kept, work)
-                    except (TimeoutError, DriverError):
-                        pass  # whatever was wrong with it: a new one decides
-                return await self._do(await self._connect(), work)
-        except TimeoutError:
-            raise Unreachable(f"{self._settings.target} gave no answer within {limit:g} s") from None
+        limit_s = self._settings.limit_s
+        async with within(limit_s, self._settings.target):
+            kept = self._take()
+            if kept is not None:
+                try:
+                    async with asyncio.timeout(limit_s * _FIRST_TRY):
+                        return await self._do(kept, work)
+                except (TimeoutError, DriverError):
+                    pass  # whatever was wrong with it: a new one decides
+            return await self._do(await self._connect(), work)
 
     def close(self) -> None:
         """Drop the connection, if there is one."""
@@ -232,13 +229,10 @@ async def host_key(settings: SshSettings) -> HostKey:
     """Ask the device for its key, and believe it nothing else: nobody logs in. Raises `Unreachable` or `TurnedAway`."""
     algorithms = _LEGACY if settings.legacy_ssh else _MODERN
     with _translated(settings):
-        try:
-            async with asyncio.timeout(settings.timeout):
-                key = await asyncssh.get_server_host_key(
-                    settings.address, settings.ssh_port, config=None, kex_algs=algorithms["kex_algs"]
-                )
-        except TimeoutError:
-            raise Unreachable(f"{settings.target} gave no answer within {settings.timeout:g} s") from None
+        async with within(settings.limit_s, settings.target):
+            key = await asyncssh.get_server_host_key(
+                settings.address, settings.ssh_port, config=None, kex_algs=algorithms["kex_algs"]
+            )
     if key is None:
         raise TurnedAway(f"{settings.target} shows no host key")
     host = settings.address if settings.ssh_port == 22 else f"[{settings.address}]:{settings.ssh_port}"
@@ -270,13 +264,13 @@ def login_password(settings: SshSettings, secrets: Secrets) -> str:
     return secrets.password(
         given=settings.password.get_secret_value() if settings.password else None,
         file=settings.password_file,
-        variable=settings.password_variable,
+        variable=settings.password_env,
         what=settings.target,
     )
 
 
 def _login(settings: SshSettings, secrets: Secrets, *, needs_password: bool) -> dict[str, Any]:
-    named = (settings.password, settings.password_file, settings.password_variable)
+    named = (settings.password, settings.password_file, settings.password_env)
     if settings.key_file is not None:
         return {"client_keys": [_private_key(settings)], "agent_path": None, "preferred_auth": "publickey"}
     if not needs_password and not any(named):
@@ -329,4 +323,4 @@ def _translated(settings: SshSettings, check: _HostKeyCheck | None = None) -> It
     except TimeoutError:
         raise
     except (asyncssh.Error, OSError, UnicodeError) as error:
-        raise Unreachable(f"{who} does not answer: {error or type(error).__name__}") from error
+        raise Unreachable(f"{who} does not answer: {str(error) or type(error).__name__}") from error

@@ -30,7 +30,7 @@ def running(make: Callable[[], FakeEdgeSwitch]) -> Callable[[Path], AbstractAsyn
         }
 
         def settings(limit_s: float) -> Any:
-            return KIND.settings.model_validate(entry | {"timeout": limit_s})
+            return KIND.settings.model_validate(entry | {"limit_s": limit_s, "confirm_s": 0.3})
 
         secrets = Secrets({}, device.write_known_hosts(folder))
         try:
