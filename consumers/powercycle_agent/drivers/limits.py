@@ -1,0 +1,32 @@
+"""How long a call may take, for drivers that do not speak HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+from pydantic import Field
+
+from consumers.powercycle_agent.drivers.errors import Unreachable
+from consumers.powercycle_agent.drivers.settings import ControllerSettings
+
+
+class LimitedSettings(ControllerSettings):
+    """A controller whose calls have limits that an entry may change."""
+
+    limit_s: Annotated[float, Field(gt=0, le=300)] = 10
+    """Seconds that a call may take."""
+    confirm_s: Annotated[float, Field(gt=0, le=300)] = 5
+    """Seconds that a port may take to be as it was told."""
+
+
+@asynccontextmanager
+async def within(limit_s: float, device: str) -> AsyncIterator[None]:
+    """Raises `Unreachable` when the block takes longer than `limit_s`."""
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError as error:
+        raise Unreachable(f"{device} did not answer within {limit_s:g} s") from error

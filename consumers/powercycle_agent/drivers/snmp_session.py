@@ -1,0 +1,175 @@
+"""One SNMP agent, asked with pysnmp. Needs the extra `snmp`; pysnmp's errors are translated here, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from pysnmp.error import PySnmpError
+from pysnmp.hlapi.v3arch.asyncio import (
+    USM_AUTH_HMAC96_MD5,
+    USM_AUTH_HMAC96_SHA,
+    USM_AUTH_HMAC128_SHA224,
+    USM_AUTH_HMAC192_SHA256,
+    USM_AUTH_HMAC256_SHA384,
+    USM_AUTH_HMAC384_SHA512,
+    USM_PRIV_CBC56_DES,
+    USM_PRIV_CFB128_AES,
+    USM_PRIV_CFB192_AES,
+    USM_PRIV_CFB256_AES,
+    CommunityData,
+    ContextData,
+    Integer32,
+    ObjectIdentity,
+    ObjectType,
+    SnmpEngine,
+    Udp6TransportTarget,
+    UdpTransportTarget,
+    UsmUserData,
+    get_cmd,
+    set_cmd,
+)
+from pysnmp.proto import errind
+from pysnmp.proto.rfc1905 import EndOfMibView, NoSuchInstance, NoSuchObject
+
+from consumers.powercycle_agent.drivers.errors import (
+    DriverError,
+    NotConfirmed,
+    TurnedAway,
+    UnknownPort,
+    Unreachable,
+)
+from consumers.powercycle_agent.drivers.secrets import Secrets
+from consumers.powercycle_agent.drivers.snmp_outlets import SnmpSettings, password
+
+_AUTH: Final = {
+    "md5": USM_AUTH_HMAC96_MD5,
+    "sha1": USM_AUTH_HMAC96_SHA,
+    "sha224": USM_AUTH_HMAC128_SHA224,
+    "sha256": USM_AUTH_HMAC192_SHA256,
+    "sha384": USM_AUTH_HMAC256_SHA384,
+    "sha512": USM_AUTH_HMAC384_SHA512,
+}
+_PRIV: Final = {
+    "des": USM_PRIV_CBC56_DES,
+    "aes128": USM_PRIV_CFB128_AES,
+    "aes192": USM_PRIV_CFB192_AES,
+    "aes256": USM_PRIV_CFB256_AES,
+}
+_TURNED_AWAY: Final = (
+    errind.UnknownUserName,
+    errind.UnknownSecurityName,
+    errind.UnsupportedSecurityLevel,
+    errind.UnsupportedAuthProtocol,
+    errind.UnsupportedPrivProtocol,
+    errind.WrongDigest,
+    errind.AuthenticationError,
+    errind.AuthenticationFailure,
+    errind.NoAuthentication,
+    errind.NoEncryption,
+    errind.DecryptionError,
+    errind.UnknownCommunityName,
+)
+_OUT_OF_STEP: Final = (errind.NotInTimeWindow, errind.UnknownEngineID, errind.EngineIDMismatch)
+"""The agent is not the one that it was, or has started anew: a fresh start helps."""
+_NO_SUCH_NAME, _READ_ONLY, _NO_ACCESS, _NO_CREATION, _AUTHORIZATION, _NOT_WRITABLE = 2, 4, 6, 11, 16, 17
+"""Error statuses (RFC 3416)."""
+
+
+class SnmpSession:
+    """Asks one agent for numbers, and sets them. Keeps what version 3 has learnt of the agent between calls."""
+
+    def __init__(self, settings: SnmpSettings, secrets: Secrets, device: str) -> None:
+        """`device`: how errors name it."""
+        self._settings = settings
+        self._secrets = secrets
+        self._device = device
+        self._engine: SnmpEngine | None = None
+        self._secret: tuple[str, ...] = ()
+
+    async def get(self, oid: str) -> int | None:
+        """The number there; None: there is nothing. Raises `Unreachable`, `TurnedAway`, `NotConfirmed`."""
+        status, value = await self._ask(get_cmd, ObjectType(ObjectIdentity(oid)))
+        if status == _NO_SUCH_NAME or isinstance(value, NoSuchObject | NoSuchInstance | EndOfMibView):
+            return None
+        if status:
+            raise self._refused(status, oid)
+        try:
+            return int(value)
+        except (TypeError, ValueError) as error:
+            raise NotConfirmed(f"{self._device} has no number at {oid}") from error
+
+    async def set(self, oid: str, value: int) -> None:
+        """Return once the agent has taken it. Raises `Unreachable`, `TurnedAway`, `UnknownPort`, `NotConfirmed`."""
+        status, _ = await self._ask(set_cmd, ObjectType(ObjectIdentity(oid), Integer32(value)))
+        if status:
+            raise self._refused(status, oid)
+
+    async def close(self) -> None:
+        """Let go of the socket. May be called twice."""
+        if self._engine is not None:
+            self._engine.close_dispatcher()
+            self._engine = None
+            await asyncio.sleep(0)  # the event loop closes sockets in its next round
+
+    async def _ask(self, ask: Any, variable: ObjectType) -> tuple[int, Any]:
+        """Error status, and the variable's value."""
+        login = self._login()
+        try:
+            target = await self._target()
+            failure, status, _, variables = await ask(
+                self._open(), login, target, ContextData(), variable, lookupMib=False
+            )
+        except PySnmpError as error:
+            raise Unreachable(f"cannot ask {self._device}: {str(error)[:200]}") from None
+        if isinstance(failure, _OUT_OF_STEP + _TURNED_AWAY):
+            await self.close()  # what it knows of the agent and of the account may be out of date
+        if failure is not None:
+            raise self._translated(failure)
+        if len(variables) != 1:
+            raise NotConfirmed(f"{self._device} answered {len(variables)} variables instead of one")
+        return int(status), variables[0][1]
+
+    def _open(self) -> SnmpEngine:
+        if self._engine is None:
+            self._engine = SnmpEngine()
+        return self._engine
+
+    def _login(self) -> CommunityData | UsmUserData:
+        settings = self._settings
+        if settings.user is None:
+            community = password(settings, self._secrets, "community", self._device)
+            return CommunityData(community, mpModel=0 if settings.version == "1" else 1)
+        auth = password(settings, self._secrets, "auth_password", self._device)
+        priv = password(settings, self._secrets, "priv_password", self._device) if settings.priv else None
+        return UsmUserData(
+            settings.user,
+            authKey=auth,
+            authProtocol=_AUTH[settings.auth],
+            privKey=priv,
+            privProtocol=_PRIV[settings.priv] if settings.priv else None,
+        )
+
+    async def _target(self) -> UdpTransportTarget | Udp6TransportTarget:
+        settings = self._settings
+        kind = Udp6TransportTarget if ":" in settings.address else UdpTransportTarget
+        return await kind.create(
+            (settings.address, settings.udp_port), timeout=settings.answer_s, retries=settings.repeats
+        )
+
+    def _translated(self, failure: object) -> DriverError:
+        if isinstance(failure, errind.RequestTimedOut):
+            hint = "" if self._settings.user else " (a wrong community looks the same)"
+            return Unreachable(f"{self._device} does not answer{hint}")
+        if isinstance(failure, _OUT_OF_STEP):
+            return Unreachable(f"{self._device} is out of step with us: {failure}")
+        if isinstance(failure, _TURNED_AWAY):
+            return TurnedAway(f"{self._device} does not let {self._settings.user} in: {failure}")
+        return NotConfirmed(f"{self._device} answered with an error: {failure}")
+
+    def _refused(self, status: int, oid: str) -> DriverError:
+        if status in {_READ_ONLY, _NO_ACCESS, _AUTHORIZATION, _NOT_WRITABLE, _NO_SUCH_NAME}:
+            return TurnedAway(f"{self._device} does not let us write {oid}: check what the account may do")
+        if status == _NO_CREATION:
+            return UnknownPort(f"{self._device} has nothing at {oid}")
+        return NotConfirmed(f"{self._device} refused to set {oid}: error status {status}")
