@@ -1,0 +1,214 @@
+"""`labkeeper power check` and `labkeeper power drivers`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from consumers.powercycle_agent.check import ask_all, check_command
+from consumers.powercycle_agent.driver_listing import drivers_command
+from consumers.powercycle_agent.drivers.errors import Unreachable
+from consumers.powercycle_agent.drivers.protocol import PowerDriver
+from consumers.powercycle_agent.drivers.secrets import Secrets
+from consumers.powercycle_agent.inventory import Controller
+from consumers.powercycle_agent.places import KNOWN_HOSTS_VARIABLE
+from consumers.powercycle_agent.registry import Registry
+from tests.unit.consumers.powercycle_agent.kinds import Obedient, StripSettings, strip, switch
+
+GOOD = """{
+  edgeswitch: { sw1: { address: "10.0.0.2", user: "u", delay: 2.5, ports: { "rack4-07": 7, "rack4-06": 6 } } },
+  mpower: { strip: { address: "10.0.0.1", ports: {} } },
+}"""
+MIXED = GOOD.replace('"10.0.0.1"', "5")
+
+
+class Silent(Obedient):
+    """Does not answer, and says so with words that would paint a terminal red."""
+
+    async def probe(self) -> None:
+        raise Unreachable("10.0.0.1 does not answer:\x1b[31m\nno")
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run the command on a file with this text; kinds are those of the tests, and strips do not answer."""
+    monkeypatch.setenv(KNOWN_HOSTS_VARIABLE, str(tmp_path / "known_hosts"))
+    registry = Registry({"edgeswitch": switch(), "mpower": strip(lambda *_: Silent())})
+    monkeypatch.setattr(Registry, "installed", lambda: registry)
+
+    def run(text: str, *arguments: str) -> Result:
+        path = tmp_path / "lab.json5"
+        path.write_text(text)
+        path.chmod(0o600)
+        return invoke(check_command, [str(path), *arguments])
+
+    return run
+
+
+def invoke(command: click.Command, arguments: list[str]) -> Result:
+    result = CliRunner().invoke(command, arguments, standalone_mode=False, catch_exceptions=False)
+    result.exit_code = result.return_value
+    return result
+
+
+def test_a_good_file_is_shown_port_by_port(check: Callable[..., Result]) -> None:
+    result = check(GOOD)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "CONTROLLER      MACHINE   PORT  OFF FOR  REBOOTS FIRST",
+        "edgeswitch/sw1  rack4-06  6     2.5 s    yes",
+        "edgeswitch/sw1  rack4-07  7     2.5 s    yes",
+        "mpower/strip    -         -     10 s     no",
+    ]
+
+
+def test_a_rack_without_controllers_is_fine(check: Callable[..., Result]) -> None:
+    result = check("{}")
+    assert (result.exit_code, result.stdout) == (0, "There are no controllers.\n")
+
+
+def test_a_file_that_is_wrong_as_a_whole_has_its_faults_listed(
+    check: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = check("{ a: {}, b: {} }")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert [line.split(": there is")[0] for line in result.stderr.splitlines()] == [
+        f"{tmp_path}/lab.json5:1: a",
+        f"{tmp_path}/lab.json5:1: b",
+    ]
+    document = json.loads(check("{ a: {} }", "--output", "json").stdout)
+    assert len(document["problems"]) == 1
+
+
+def test_a_broken_controller_is_shown_beside_the_others(check: Callable[..., Result], tmp_path: Path) -> None:
+    result = check(MIXED)
+    assert result.exit_code == 2
+    assert "edgeswitch/sw1  rack4-07  7     2.5 s     yes" in result.stdout
+    assert "mpower/strip    -         -     in error  -" in result.stdout
+    assert result.stderr == f"{tmp_path}/lab.json5:3: mpower/strip: address: should be a valid string\n"
+
+
+def test_a_readable_password_is_a_warning_only(check: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "open.json5"
+    path.write_text("{ edgeswitch: { s: { address: 'a', user: 'u', password: 'hunter2', ports: {} } } }")
+    path.chmod(0o644)
+    result = invoke(check_command, [str(path)])
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: ")
+    assert "chmod" in result.stderr
+
+
+def test_controllers_are_asked_and_their_answers_told(check: Callable[..., Result]) -> None:
+    result = check(GOOD, "--connect")
+    assert result.exit_code == 1
+    assert "\x1b" not in result.output
+    answers = result.stdout.partition("\n\n")[2].splitlines()
+    assert answers[0].split() == ["CONTROLLER", "ANSWER"]
+    assert answers[1].startswith("edgeswitch/sw1  ok (")
+    assert answers[2] == r"mpower/strip    10.0.0.1 does not answer:\x1b[31m\nno"
+
+
+def test_all_of_it_is_there_for_programs(check: Callable[..., Result], tmp_path: Path) -> None:
+    document = json.loads(check(GOOD, "--connect", "-o", "json").stdout)
+    assert document["file"] == str(tmp_path / "lab.json5")
+    first, second = document["controllers"]
+    assert first["answer"].pop("seconds") >= 0
+    assert first == {
+        "name": "edgeswitch/sw1",
+        "ports": {"rack4-06": "6", "rack4-07": "7"},
+        "off_for_s": 2.5,
+        "reboots_first": True,
+        "problem": "",
+        "answer": {"ok": True, "reason": ""},
+    }
+    assert second["answer"]["reason"].startswith("10.0.0.1 does not answer")
+    assert json.loads(check(GOOD, "-o", "json").stdout)["controllers"][0]["answer"] is None
+
+
+def test_a_broken_controller_is_not_asked_but_the_others_are(check: Callable[..., Result]) -> None:
+    result = check(MIXED, "--connect")
+    assert result.exit_code == 2
+    assert "edgeswitch/sw1  ok (" in result.stdout
+
+
+def strips(count: int, driver: Callable[[], PowerDriver]) -> list[Controller]:
+    settings = StripSettings(address="a", ports={})
+    return [Controller("mpower", f"s{n}", {}, strip(lambda *_: driver()), settings) for n in range(count)]
+
+
+async def test_many_controllers_are_asked_at_once_but_not_all(tmp_path: Path) -> None:
+    most = running = closed = 0
+
+    class Slow(Obedient):
+        async def probe(self) -> None:
+            nonlocal most, running
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0)
+            running -= 1
+
+        async def close(self) -> None:
+            nonlocal closed
+            closed += 1
+
+    answers = await ask_all(strips(100, Slow), Secrets({}, tmp_path))
+    assert list(answers) == [f"mpower/s{n}" for n in range(100)]
+    assert not any(answer.reason for answer in answers.values())
+    assert (most, closed) == (32, 100)
+
+
+async def test_a_controller_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    class Stuck(Obedient):
+        async def probe(self) -> None:
+            await asyncio.Event().wait()
+
+    answers = await ask_all(strips(1, Stuck), Secrets({}, tmp_path), limit_s=0.05)
+    assert answers["mpower/s0"].reason == "no answer within 0.05 s"
+
+
+async def test_a_driver_that_is_broken_hides_nobody_elses_answer(tmp_path: Path) -> None:
+    class Broken(Obedient):
+        async def probe(self) -> None:
+            raise ZeroDivisionError("oh")
+
+    first, second = strips(2, Broken)
+    controllers = [first, replace(second, driver=strip())]
+    answers = await ask_all(controllers, Secrets({}, tmp_path))
+    assert [answers[name].reason for name in ("mpower/s0", "mpower/s1")] == [
+        "its driver is broken: ZeroDivisionError: oh",
+        "",
+    ]
+
+
+def test_the_kinds_are_listed(check: Callable[..., Result]) -> None:
+    result = invoke(drivers_command, [])
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "KIND        READS BACK  OFF FOR  REBOOTS FIRST  PACKAGE",
+        "edgeswitch  yes         5 s      yes",
+        "mpower      yes         10 s     no",
+    ]
+    listed: list[dict[str, Any]] = json.loads(invoke(drivers_command, ["-o", "json"]).stdout)
+    assert [line["kind"] for line in listed] == ["edgeswitch", "mpower"]
+
+
+def test_a_broken_kind_is_listed_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    info = tmp_path / "zaps-2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: zaps\nVersion: 2\n")
+    (info / "entry_points.txt").write_text("[labkeeper.power_drivers]\nzap = no_such_module_here:KIND\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    result = invoke(drivers_command, [])
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("zap ")]
+    assert line.split() == ["zap", "broken", "-", "-", "zaps", "2"]
+    assert "'zap' of zaps 2 (no_such_module_here:KIND) cannot be loaded: ModuleNotFoundError" in result.stderr
