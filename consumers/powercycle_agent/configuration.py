@@ -7,7 +7,6 @@ controller's entry spoils that controller only; its machines are reported as in 
 from __future__ import annotations
 
 import difflib
-import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,19 +17,19 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from consumers.powercycle_agent import json5_text
 from consumers.powercycle_agent.drivers.protocol import DriverKind
 from consumers.powercycle_agent.drivers.settings import ControllerSettings, Port, SoftReboot
 from consumers.powercycle_agent.entry_errors import said_of
 from consumers.powercycle_agent.entry_secrets import secrets_in
 from consumers.powercycle_agent.inventory import Controller, Inventory
-from consumers.powercycle_agent.json5_text import Document, NotJson5
+from consumers.powercycle_agent.key_places import KeyPlaces, find_keys
+from consumers.powercycle_agent.key_places import Path as KeyPath
 from consumers.powercycle_agent.registry import BrokenKind, Registry, check_settings
 from pipeline import logs
 from pipeline.errors import Misconfigured
+from pipeline.json5_file import parse_json5, read_text
 from schemas.ids import MACHINE_ID_RULE, is_machine_id
 
-MAX_BYTES: Final = 4 * 1024 * 1024
 _MAX_LABEL: Final = 100
 _MAX_SHOWN: Final = 60
 """Characters of a name from the file that an error repeats."""
@@ -66,32 +65,10 @@ def read_inventory(path: Path, registry: Registry) -> Inventory:
 
 def read_configuration(path: Path, registry: Registry) -> Reading:
     """The same, for those who want to show the warnings themselves."""
-    text, mode = _text_of(path)
-    try:
-        document = json5_text.read(text)
-    except NotJson5 as error:
-        raise Misconfigured(f"{path}:{error.line}:{error.column}: not JSON5: {error.reason}") from error
-    file = _File(path, document, registry)
-    inventory = file.inventory()
-    return Reading(inventory, tuple(_warnings(path, document.value, mode)))
-
-
-def _text_of(path: Path) -> tuple[str, int]:
-    """The text of a file, and its mode."""
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise Misconfigured(f"cannot read the power configuration {path}: {reason}") from error
-    if len(content) > MAX_BYTES:
-        raise Misconfigured(f"{path} has more than {MAX_BYTES // 1024 // 1024} MB: is it the right file?")
-    try:
-        return content.decode("utf-8"), mode
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise Misconfigured(f"{path}:{line}: not UTF-8 text: save it as UTF-8") from error
+    text = read_text(path)
+    content = parse_json5(text, str(path))
+    inventory = _File(path, find_keys(text), registry).inventory(content)
+    return Reading(inventory, tuple(_warnings(path, content)))
 
 
 _Fault = tuple[int, str]
@@ -101,16 +78,15 @@ _Fault = tuple[int, str]
 class _File:
     """Goes through one file and gathers what is wrong with it."""
 
-    def __init__(self, path: Path, document: Document, registry: Registry) -> None:
+    def __init__(self, path: Path, keys: KeyPlaces, registry: Registry) -> None:
         self._path = path
-        self._document = document
+        self._keys = keys
         self._registry = registry
         self._faults: list[_Fault] = []
-        self._homes: dict[str, json5_text.Path] = {}
+        self._homes: dict[str, KeyPath] = {}
         """Where each machine's port stands."""
 
-    def inventory(self) -> Inventory:
-        content = self._document.value
+    def inventory(self, content: Any) -> Inventory:
         if not isinstance(content, dict):
             raise Misconfigured(f"{self._path}: expected an object, such as {{ edgeswitch: {{ … }} }}")
         self._find_twice()
@@ -121,18 +97,18 @@ class _File:
             raise Misconfigured("\n".join(_texts(self._faults)))
         return Inventory(tuple(controllers))
 
-    def _fault(self, at: json5_text.Path, text: str) -> None:
+    def _fault(self, at: KeyPath, text: str) -> None:
         self._faults.append(self._place(at, text))
 
-    def _place(self, at: json5_text.Path, text: str) -> _Fault:
+    def _place(self, at: KeyPath, text: str) -> _Fault:
         place = "/".join(shown(part, quotes=False) for part in at[:2])
         key = ".".join(shown(part, quotes=False) for part in at[2:])
-        line = self._document.line_of(at)
+        line = self._keys.line_of(at)
         parts = [f"{self._path}:{line}", place, key, text]
         return line, ": ".join(part for part in parts if part)
 
     def _find_twice(self) -> None:
-        for twice in self._document.twice:
+        for twice in self._keys.twice:
             first = f"It stands on line {twice.first_line}, too"
             if _is_machine(twice.path):
                 self._fault(twice.path[:3], f"{_exists(twice.path[3])} {first}: a machine has one port")
@@ -175,7 +151,7 @@ class _File:
         delay = kind.off_for if settings.delay is None else timedelta(seconds=settings.delay)
         return Controller(name, label, ports, kind, settings, delay, _soft_reboot(kind, settings))
 
-    def _ports(self, at: json5_text.Path, entry: Any) -> tuple[dict[str, str], list[_Fault]]:
+    def _ports(self, at: KeyPath, entry: Any) -> tuple[dict[str, str], list[_Fault]]:
         """Whatever ports can be read, even if the rest of the entry cannot, and what is wrong with the machines' ids."""
         if not isinstance(entry, dict):
             return {}, [self._place(at, "expected an object: { address: …, ports: { … } }")]
@@ -195,18 +171,18 @@ class _File:
                 continue  # the settings' own check says so
         return ports, problems
 
-    def _claim(self, machine_id: str, here: json5_text.Path) -> None:
+    def _claim(self, machine_id: str, here: KeyPath) -> None:
         home = self._homes.setdefault(machine_id, here)
         if home != here:
-            other = f"It hangs on {home[0]}/{home[1]} (line {self._document.line_of(home)}), too"
+            other = f"It hangs on {home[0]}/{home[1]} (line {self._keys.line_of(home)}), too"
             self._fault(here[:3], f"{_exists(machine_id)} {other}: a machine has one port")
 
-    def _twice_within(self, at: json5_text.Path) -> list[_Fault]:
+    def _twice_within(self, at: KeyPath) -> list[_Fault]:
         return [
             self._place(
                 twice.path, f"the same key twice. It stands on line {twice.first_line}, too: remove one"
             )
-            for twice in self._document.twice
+            for twice in self._keys.twice
             if twice.path[:2] == at and len(twice.path) > 2 and not _is_machine(twice.path)
         ]
 
@@ -215,7 +191,7 @@ def _texts(faults: Iterable[_Fault]) -> Iterable[str]:
     return (text for _, text in sorted(dict.fromkeys(faults), key=itemgetter(0)))
 
 
-def _is_machine(path: json5_text.Path) -> bool:
+def _is_machine(path: KeyPath) -> bool:
     return len(path) == 4 and path[2] == "ports"
 
 
@@ -244,7 +220,8 @@ def _soft_reboot(kind: DriverKind, settings: ControllerSettings) -> SoftReboot |
     return SoftReboot() if wanted else None
 
 
-def _warnings(path: Path, content: Mapping[str, Any], mode: int) -> Iterable[str]:
+def _warnings(path: Path, content: Mapping[str, Any]) -> Iterable[str]:
+    mode = path.stat().st_mode
     everybody = stat.S_ISREG(mode) and mode & stat.S_IROTH
     if everybody and any(secrets_in(content)):
         yield f"{path} holds passwords, and every user of this computer can read it: chmod o-r {path}"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumers.powercycle_agent.configuration import MAX_BYTES, Reading, read_configuration, read_inventory
+from consumers.powercycle_agent.configuration import Reading, read_configuration, read_inventory
 from consumers.powercycle_agent.drivers.protocol import DriverKind
 from consumers.powercycle_agent.drivers.settings import ControllerSettings, SoftReboot
 from consumers.powercycle_agent.inventory import Inventory
@@ -105,11 +105,12 @@ def test_an_entry_says_how_its_machines_are_cycled(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{\n  edgeswitch: {\n", "powercycle.json5:3:1: not JSON5: expected a key"),
-        ("", "powercycle.json5:1:1: not JSON5: expected a value"),
+        ("{\n  edgeswitch: {\n", "powercycle.json5, line 2, column 15: no JSON5: "),
+        ("", "powercycle.json5, line 1, column 1: no JSON5: "),
+        ("[" * 10_000, "powercycle.json5, line 1, column 3"),
         ("[]", "powercycle.json5: expected an object"),
-        (b"{\n\xff}", "powercycle.json5:2: not UTF-8 text"),
-        (b" " * (MAX_BYTES + 1), "powercycle.json5 has more than 4 MB"),
+        (b"{\n\xff}", "powercycle.json5 is not UTF-8 text"),
+        (b" " * 5_000_000, "powercycle.json5 is larger than 4194304 bytes"),
         ("{ edgeswitch: 5 }", "powercycle.json5:1: edgeswitch: expected an object of controllers"),
         ("{ edgeswitch: { '\\u001b[2J': {} } }", "a label has 1 to 100 printable characters"),
         (
@@ -125,7 +126,7 @@ def test_a_file_that_is_wrong_as_a_whole_is_refused(tmp_path: Path, text: str | 
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match=r"cannot read the power configuration .*gone: No such file"):
+    with pytest.raises(Misconfigured, match=r"cannot read .*gone: No such file"):
         read_inventory(tmp_path / "gone", kinds())
     with pytest.raises(Misconfigured, match="Is a directory"):
         read_inventory(tmp_path, kinds())
@@ -180,6 +181,7 @@ def test_a_machine_of_a_broken_controller_still_counts(tmp_path: Path) -> None:
             "{ address: 'a', user: 'u', ports: { m: 1.5 } }",
             "edgeswitch/sw1: ports.m: should be a valid string",
         ),
+        (f"{{ address: 'a', user: 'u', ports: {{ m: 0x{'f' * 5000} }} }}", "edgeswitch/sw1: ports.m: "),
         ("{ address: 'a', user: 'u', ports: [] }", "edgeswitch/sw1: ports: should be a valid dictionary"),
         (
             "{ address: 'a', user: 'u', ports: { 'bad id': 1 } }",
@@ -188,7 +190,7 @@ def test_a_machine_of_a_broken_controller_still_counts(tmp_path: Path) -> None:
         ("{ address: 5, user: 'u', ports: {} }", "edgeswitch/sw1: address: should be a valid string"),
         ("{ address: 'a', user: 'u', user: 'v', ports: {} }", "edgeswitch/sw1: user: the same key twice"),
         ("{ address: 'a', user: 'u', ports: {}, delay: NaN }", "edgeswitch/sw1: delay: "),
-        ("{ address: 'a', user: 'u', ports: {}, delay: 1e999 }", "edgeswitch/sw1: delay: "),
+        ("{ address: 'a', user: 'u', ports: {}, delay: Infinity }", "edgeswitch/sw1: delay: "),
         ("{ address: 'a', user: 'u', ports: {}, delay: 0 }", "delay: should be greater than 0"),
         ("{ address: 'a', user: 'u', ports: {}, retries: 9 }", "retries: should be less than or equal to 5"),
         (
