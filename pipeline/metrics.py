@@ -25,7 +25,9 @@ FACADE: Final = CollectorRegistry(auto_describe=True)
 WATCHDOG: Final = CollectorRegistry(auto_describe=True)
 STATISTICS: Final = CollectorRegistry(auto_describe=True)
 MONITOR: Final = CollectorRegistry(auto_describe=True)
+POWERCYCLE_AGENT: Final = CollectorRegistry(auto_describe=True)
 SWARMING: Final = CollectorRegistry(auto_describe=True)
+NOTIFIER: Final = CollectorRegistry(auto_describe=True)
 
 _BLOCKS: Final[Mapping[str, tuple[CollectorRegistry, ...]]] = {
     "writer": (WRITER, CONSUMER),
@@ -34,7 +36,9 @@ _BLOCKS: Final[Mapping[str, tuple[CollectorRegistry, ...]]] = {
     "watchdog": (WATCHDOG,),
     "fleet-stats": (STATISTICS, CONSUMER),
     "monitor": (MONITOR,),
+    "powercycle-agent": (POWERCYCLE_AGENT,),
     "swarming-poller": (SWARMING,),
+    "notifier": (NOTIFIER,),
 }
 
 
@@ -163,6 +167,22 @@ WATCHDOG_HELD: Final = Counter(
     registry=WATCHDOG,
 )
 
+HEALING_MACHINES: Final = Gauge(
+    "labkeeper_healing_machines",
+    "Machines that self-healing decided about in its latest round, by state.",
+    ["state"],
+    registry=WATCHDOG,
+)
+HEALING_ORDERS: Final = Counter(
+    "labkeeper_healing_orders",
+    "Power cycles that self-healing asked for: `ordered`, or `refused` by what holds for everybody.",
+    ["outcome"],
+    registry=WATCHDOG,
+)
+HEALING_GAVE_UP: Final = Counter(
+    "labkeeper_healing_gave_up", "Machines that self-healing gave up: a person must look.", registry=WATCHDOG
+)
+
 # --- fleet statistics --------------------------------------------------------------------------------------------------
 STATS_CHANGES: Final = Counter(
     "labkeeper_fleet_stats_changes",
@@ -181,6 +201,46 @@ STATS_WINDOW: Final = Gauge(
 )
 STATS_MACHINES: Final = Gauge(
     "labkeeper_fleet_stats_machines", "Machines that are remembered, deleted ones too.", registry=STATISTICS
+)
+
+# --- powercycle agent --------------------------------------------------------------------------------------------------
+POWER_COMMANDS_ENDED: Final = Counter(
+    "labkeeper_power_commands_ended",
+    "Power commands that this agent ended, by how: `done`, `failed`, `expired`, `refused`, `cancelled`.",
+    ["outcome"],
+    registry=POWERCYCLE_AGENT,
+)
+POWER_STEP_SECONDS: Final = Histogram(
+    "labkeeper_power_step_seconds",
+    "From the step before to this one: `accepted` is since the request, `off`, `on` and the ends since the previous step.",
+    ["step"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
+    registry=POWERCYCLE_AGENT,
+)
+POWER_CONTROLLERS_IN_ERROR: Final = Gauge(
+    "labkeeper_power_controllers_in_error",
+    "Controllers that do not answer, cannot be used as they are configured, or keep a port off against our will.",
+    registry=POWERCYCLE_AGENT,
+)
+POWER_PORTS_OWED: Final = Gauge(
+    "labkeeper_power_ports_owed",
+    "Ports that may be off and should be on: the agent tries until they are. Anything but 0 for minutes wants a person.",
+    registry=POWERCYCLE_AGENT,
+)
+POWER_RESULTS_WAITING: Final = Gauge(
+    "labkeeper_power_results_waiting",
+    "Steps and reports that the lab has not taken yet.",
+    registry=POWERCYCLE_AGENT,
+)
+POWER_RELOADS_FAILED: Final = Counter(
+    "labkeeper_power_reloads_failed",
+    "New configurations that could not be used; the one before them stays in force.",
+    registry=POWERCYCLE_AGENT,
+)
+POWER_LEASE_HELD: Final = Gauge(
+    "labkeeper_power_lease_held",
+    "1 while this process is the one that drives its agent's ports; 0 while it stands by.",
+    registry=POWERCYCLE_AGENT,
 )
 
 # --- machine monitor ---------------------------------------------------------------------------------------------------
@@ -279,4 +339,20 @@ SWARMING_POLLED_AT: Final = Gauge(
     "When a pool was last polled successfully, seconds since 1970.",
     ["server", "pool"],
     registry=SWARMING,
+)
+
+# --- notifier ----------------------------------------------------------------------------------------------------------
+NOTICES: Final = Counter(
+    "labkeeper_notices", "What there was to tell, machine by machine, by kind.", ["kind"], registry=NOTIFIER
+)
+NOTIFICATIONS: Final = Counter(
+    "labkeeper_notifications",
+    "Messages by what became of them: `sent`, `silenced`, `failed` (it is tried again), `given_up`, `no_channel`.",
+    ["channel", "outcome"],
+    registry=NOTIFIER,
+)
+NOTIFIER_CONFIGURATION_BAD: Final = Gauge(
+    "labkeeper_notifier_configuration_bad",
+    "1 while the file cannot be used as it is, so that an older state of it is in force.",
+    registry=NOTIFIER,
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
@@ -26,3 +29,9 @@ class Silence(WireModel):
     """Pattern of pools."""
     starts_at: Time
     ends_at: Time
+
+    def covers(self, machine_id: str, pools: Sequence[str], *, now: datetime) -> bool:
+        """Whether nothing is to be told of this machine now. One without a pool is covered by `*` alone."""
+        if not self.starts_at <= now < self.ends_at or not fnmatchcase(machine_id, self.machine):
+            return False
+        return any(fnmatchcase(pool, self.pool) for pool in pools or ("",))

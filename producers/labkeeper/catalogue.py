@@ -38,6 +38,7 @@ COMMANDS: Final = (
     Entry("relay", "consumers.outbox_relay.__main__", "Publish what operators changed.", SERVICES),
     Entry("watchdog", "consumers.watchdog.__main__", "Find machines that fell silent.", SERVICES),
     Entry("fleet-stats", "consumers.fleet_stats.__main__", "Tell how the fleet does over time.", SERVICES),
+    Entry("notifier", "consumers.notifier.__main__", "Tell people by webhook, Slack and mail.", SERVICES),
     Entry(
         "swarming-poller",
         "producers.swarming_poller.__main__",

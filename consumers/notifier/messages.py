@@ -1,0 +1,116 @@
+"""How a group of notices reads: a headline, a few words on what they have in common, and the machines. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import quote
+
+from consumers.notifier.grouping import Delivery
+from consumers.notifier.notices import Notice, NoticeKind
+from schemas.wire import format_time
+
+_WORDS: Final[Mapping[NoticeKind, tuple[str, str]]] = {
+    NoticeKind.DOWN: ("is down", "are down"),
+    NoticeKind.BACK: ("is back", "are back"),
+    NoticeKind.HEALED: ("was healed by a power cycle", "were healed by power cycles"),
+    NoticeKind.GAVE_UP: (
+        "could not be healed: a person must look",
+        "could not be healed: a person must look",
+    ),
+    NoticeKind.QUARANTINED: ("was quarantined by a task", "were quarantined by tasks"),
+    NoticeKind.CONTROLLER: (
+        "has a power controller that does not answer",
+        "have power controllers that do not answer",
+    ),
+}
+_COMMON: Final = 3
+"""So many pools, and controllers, are counted one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is sent. The channels give it their forms."""
+
+    id: str
+    """ULID: the same when it is sent again."""
+    kind: NoticeKind
+    at: datetime
+    headline: str
+    """Such as `500 machines are down`."""
+    common: Sequence[str]
+    """Lines on what they have in common."""
+    notices: Sequence[Notice]
+    """At most `grouping.MAX_NAMED`, by machine."""
+    count: int
+    page: str | None
+    """Address of the façade."""
+
+    def link(self, machine_id: str) -> str | None:
+        """Where the machine's page is."""
+        if self.page is None:
+            return None
+        return self.page.rstrip("/") + "/?machine=" + quote(machine_id)
+
+    def lines(self, most: int) -> list[str]:
+        """A line for each of the first `most` machines, and one for the rest."""
+        shown = [": ".join(filter(None, (each.machine_id, each.text))) for each in self.notices[:most]]
+        rest = self.count - len(shown)
+        return [*shown, f"and {rest} more"] if rest else shown
+
+    def document(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "id": self.id,
+            "kind": self.kind.value,
+            "at": format_time(self.at),
+            "headline": self.headline,
+            "common": list(self.common),
+            "count": self.count,
+            "machines": [
+                {
+                    "id": each.machine_id,
+                    "pools": list(each.pools),
+                    "at": format_time(each.at),
+                    "text": each.text,
+                    "url": self.link(each.machine_id),
+                }
+                for each in self.notices
+            ],
+        }
+
+
+def message_of(
+    delivery: Delivery, notices: Sequence[Notice], controllers: Mapping[str, str], page: str | None
+) -> Message:
+    """The message about those of the delivery's notices that are not silenced. `controllers`: machine → its power controller."""
+    count = len(notices) + delivery.group.unnamed
+    kind = delivery.group.kind
+    one, many = _WORDS[kind]
+    headline = f"{notices[0].machine_id} {one}" if count == 1 else f"{count} machines {many}"
+    common: list[str] = []
+    if count > 1:
+        pools = Counter(pool for each in notices for pool in each.pools or ("no pool",))
+        common.append("Pools: " + _counted(pools))
+        behind = Counter(controllers[each.machine_id] for each in notices if each.machine_id in controllers)
+        if behind:
+            common.append("Power controllers: " + _counted(behind))
+    return Message(
+        delivery.id,
+        kind,
+        delivery.group.latest_at,
+        headline,
+        common,
+        sorted(notices, key=lambda each: each.machine_id),
+        count,
+        page,
+    )
+
+
+def _counted(counts: Counter[str]) -> str:
+    told = [f"{name} {count}" for name, count in counts.most_common(_COMMON)]
+    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(_COMMON))
+    return ", ".join([*told, f"others {rest}"] if rest else told)

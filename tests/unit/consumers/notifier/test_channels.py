@@ -1,0 +1,222 @@
+"""Messages on the wire: to a real HTTP server and a real SMTP server, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+
+from consumers.notifier.channels import (
+    EmailChannel,
+    NotSent,
+    SlackChannel,
+    WebhookChannel,
+    chat_text,
+    signature,
+)
+from consumers.notifier.configuration import Email, Slack, Webhook
+from consumers.notifier.grouping import Delivery, Group
+from consumers.notifier.messages import Message, message_of
+from consumers.notifier.notices import Notice, NoticeKind
+from pipeline.clock import ManualClock
+from pipeline.errors import Misconfigured
+from schemas.ids import new_ulid
+from tests.unit.consumers.notifier.lab import NOON
+
+
+def message(
+    count: int = 2, *, kind: NoticeKind = NoticeKind.DOWN, page: str | None = "http://lab/"
+) -> Message:
+    notices = [
+        Notice(kind=kind, machine_id=f"m{number:03}", pools=("Lab",), at=NOON, text="silent <since> noon")
+        for number in range(count)
+    ]
+    group = Group(channel="c", kind=kind, began_at=NOON, latest_at=NOON + timedelta(seconds=5))
+    delivery = Delivery(id=new_ulid(), group=group, made_at=NOON, not_before=NOON)
+    return message_of(delivery, notices, {"m000": "mpower/a"}, page)
+
+
+class Receiver:
+    def __init__(self) -> None:
+        self.status = 200
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.url = ""
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.requests.append((dict(request.headers), await request.read()))
+        return web.Response(status=self.status, headers={"Location": "/elsewhere"})
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[tuple[Receiver, aiohttp.ClientSession]]:
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_post("/hook", receiver.take)
+    server = TestServer(app, host="127.0.0.1")
+    await server.start_server()
+    receiver.url = str(server.make_url("/hook"))
+    async with aiohttp.ClientSession() as session:
+        yield receiver, session
+    await server.close()
+
+
+async def test_a_webhook_gets_signed_json() -> None:
+    async with receiving() as (receiver, session):
+        channel = WebhookChannel(
+            session, Webhook(url=receiver.url, secret_env="KEY"), {"KEY": "hush"}, ManualClock(NOON)
+        )
+        sent = message()
+        await channel.send(sent)
+    [(headers, body)] = receiver.requests
+    seconds = int(NOON.timestamp())
+    expected = hmac.new(b"hush", f"{seconds}.".encode() + body, "sha256").hexdigest()
+    assert headers["Labkeeper-Signature"] == f"t={seconds},v1={expected}"
+    assert headers["Labkeeper-Delivery"] == sent.id
+    document = json.loads(body)
+    assert (document["id"], document["kind"], document["count"]) == (sent.id, "down", 2)
+    assert document["headline"] == "2 machines are down"
+    assert document["machines"][0] == {
+        "id": "m000",
+        "pools": ["Lab"],
+        "at": "2026-03-01T12:00:00Z",
+        "text": "silent <since> noon",
+        "url": "http://lab/?machine=m000",
+    }
+
+
+def test_another_body_has_another_signature() -> None:
+    assert signature("hush", 1, b"a") != signature("hush", 1, b"b") != signature("hush", 2, b"b")
+
+
+@pytest.mark.parametrize("status", [302, 404, 429, 500])
+async def test_any_other_answer_is_not_sent(status: int) -> None:
+    async with receiving() as (receiver, session):
+        receiver.status = status
+        channel = WebhookChannel(
+            session, Webhook(url=receiver.url, secret_env="KEY"), {"KEY": "hush"}, ManualClock(NOON)
+        )
+        with pytest.raises(NotSent, match=f"answers {status}"):
+            await channel.send(message())
+    assert len(receiver.requests) == 1
+
+
+async def test_a_receiver_that_is_away_is_not_sent_and_a_missing_secret_is_named() -> None:
+    async with aiohttp.ClientSession() as session:
+        hook = Webhook(url="http://127.0.0.1:1/hook", secret_env="KEY")
+        with pytest.raises(NotSent, match="cannot be reached"):
+            await WebhookChannel(session, hook, {"KEY": "hush"}, ManualClock(NOON)).send(message())
+        with pytest.raises(Misconfigured, match="put it into KEY"):
+            await WebhookChannel(session, hook, {}, ManualClock(NOON)).send(message())
+        with pytest.raises(Misconfigured, match="no URL"):
+            await SlackChannel(session, Slack(url_env="URL"), {"URL": "no url"}).send(message())
+
+
+async def test_slack_gets_a_text() -> None:
+    async with receiving() as (receiver, session):
+        await SlackChannel(session, Slack(url_env="URL"), {"URL": receiver.url}).send(message())
+    assert json.loads(receiver.requests[0][1])["text"].splitlines() == [
+        "*2 machines are down*",
+        "Pools: Lab 2",
+        "Power controllers: mpower/a 1",
+        "• m000: silent &lt;since&gt; noon",
+        "• m001: silent &lt;since&gt; noon",
+        "http://lab/",
+    ]
+
+
+def test_many_machines_are_one_short_text() -> None:
+    lines = chat_text(message(500, page=None)).splitlines()
+    assert lines[0] == "*500 machines are down*"
+    assert lines[-1] == "• and 480 more"
+    assert len(lines) < 30
+
+
+def test_one_machine_is_called_by_its_name() -> None:
+    assert chat_text(message(1)).splitlines() == [
+        "*m000 is down*",
+        "• m000: silent &lt;since&gt; noon",
+        "http://lab/?machine=m000",
+    ]
+
+
+class Mailbox:
+    """What the SMTP server has taken."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.receivers: list[list[str]] = []
+        self.refuse = False
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        if self.refuse:
+            return "451 4.3.0 come back later"
+        content = cast("bytes", envelope.content)
+        self.mails.append(
+            cast("EmailMessage", message_from_bytes(content, policy=cast("Any", policy.default)))
+        )
+        self.receivers.append(envelope.rcpt_tos)
+        return "250 OK"
+
+
+@asynccontextmanager
+async def mailing(**options: Any) -> AsyncIterator[tuple[Mailbox, str]]:
+    mailbox = Mailbox()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(mailbox, loop=loop, **options), "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    async with server:
+        yield mailbox, f"{host}:{port}"
+
+
+def entry(server: str, **fields: object) -> Email:
+    return Email.model_validate(
+        {"to": ["a@lab", "b@lab"], "from": "keeper@lab", "server": server, "security": "none", **fields}
+    )
+
+
+async def test_mail_reaches_everybody() -> None:
+    async with mailing() as (mailbox, server):
+        sent = message(600)
+        await EmailChannel(entry(server), {}).send(sent)
+    [mail] = mailbox.mails
+    assert mailbox.receivers == [["a@lab", "b@lab"]]
+    assert mail["Subject"] == "[labkeeper] 600 machines are down"
+    assert mail["Message-ID"] == f"<{sent.id}@lab>"
+    text = mail.get_content()
+    assert "m000: silent <since> noon" in text
+    assert "and 100 more" in text
+    assert text.rstrip().endswith("http://lab/")
+
+
+async def test_a_mail_server_that_refuses_is_not_sent() -> None:
+    async with mailing() as (mailbox, server):
+        mailbox.refuse = True
+        with pytest.raises(NotSent, match="come back later"):
+            await EmailChannel(entry(server), {}).send(message())
+    with pytest.raises(NotSent, match="does not take it"):
+        await EmailChannel(entry(server), {}).send(message())
+
+
+async def test_a_server_without_tls_gets_no_password() -> None:
+    def anybody(*_: object) -> AuthResult:
+        return AuthResult(success=True)
+
+    options = {"authenticator": anybody, "auth_require_tls": False}
+    async with mailing(**options) as (mailbox, server):
+        wanting = entry(server, security="starttls", user="u", password_env="P")
+        with pytest.raises(NotSent) as caught:
+            await EmailChannel(wanting, {"P": "hush"}).send(message())
+    assert mailbox.mails == []
+    assert "hush" not in str(caught.value)

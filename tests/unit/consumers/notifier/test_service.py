@@ -1,0 +1,184 @@
+"""From changes to messages, through restarts, failures and silences."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+from click.testing import CliRunner
+
+from consumers.notifier.__main__ import command
+from consumers.notifier.places import FilePlaces
+from consumers.notifier.settings import NotifierSettings
+from pipeline.clock import ManualClock
+from pipeline.errors import Misconfigured
+from schemas.power import ControllerReport
+from schemas.silence import Silence
+from tests.unit.consumers.notifier.lab import NOON, ROUND, Lab, back, configured, down, until
+
+QUIET = timedelta(seconds=31)
+
+
+async def test_five_hundred_machines_lost_with_a_switch_are_one_message() -> None:
+    lab = Lab()
+    await lab.store.apply_power(
+        [
+            ControllerReport.model_validate(
+                {
+                    "machine_id": f"m{number:03}",
+                    "state": "available",
+                    "agent": "rack4",
+                    "controller": "edgeswitch/sw1",
+                    "port": str(number),
+                    "at": NOON,
+                }
+            )
+            for number in range(500)
+        ],
+        now=NOON,
+    )
+    async with lab.running():
+        await lab.broker.publish([down(f"m{number:03}") for number in range(500)])
+        await lab.read()
+        lab.clock.advance(QUIET)
+        await until(lambda: bool(lab.chat.messages))
+    [message] = lab.chat.messages
+    assert message.headline == "500 machines are down"
+    assert list(message.common) == ["Pools: Lab 500", "Power controllers: edgeswitch/sw1 500"]
+
+
+async def test_nothing_is_told_of_a_machine_that_is_back_in_time() -> None:
+    lab = Lab()
+    async with lab.running():
+        await lab.broker.publish([down("a"), back("a"), down("b")])
+        await lab.read()
+        lab.clock.advance(QUIET)
+        await until(lambda: bool(lab.chat.messages))
+    assert [each.headline for each in lab.chat.messages] == ["b is down"]
+
+
+async def test_a_receiver_that_is_away_gets_the_same_message_later() -> None:
+    lab = Lab()
+    lab.chat.failures = 3
+    async with lab.running():
+        await lab.broker.publish([down("a")])
+        await lab.read()
+        for tries in (1, 2, 3):
+            lab.clock.advance(QUIET)
+            await until(lambda tries=tries: lab.chat.tries >= tries)  # type: ignore[misc]
+        lab.clock.advance(QUIET)
+        await until(lambda: bool(lab.chat.messages))
+    assert len(lab.chat.messages) == 1
+
+
+async def test_a_message_that_nobody_takes_for_a_day_is_dropped() -> None:
+    lab = Lab(settings=NotifierSettings(look_every=ROUND, give_up_after=timedelta(hours=1)))
+    lab.chat.failures = 1000
+    async with lab.running():
+        await lab.broker.publish([down("a")])
+        await lab.read()
+        lab.clock.advance(QUIET)
+        await until(lambda: lab.chat.tries == 1)
+        lab.clock.advance(timedelta(hours=2))
+        await until(lambda: lab.chat.tries == 2)
+        lab.clock.advance(timedelta(hours=2))
+        await asyncio.sleep(10 * ROUND.total_seconds())
+    assert lab.chat.tries == 2
+
+
+async def test_what_was_gathered_survives_a_restart_and_is_told_once() -> None:
+    lab = Lab()
+    async with lab.running():
+        await lab.broker.publish([down("a")])
+        await lab.read()
+    assert lab.chat.messages == []
+    async with lab.running():
+        await lab.broker.publish([down("b")])
+        await lab.read()
+        lab.clock.advance(QUIET)
+        await until(lambda: bool(lab.chat.messages))
+    assert [each.headline for each in lab.chat.messages] == ["2 machines are down"]
+
+
+async def test_changes_from_before_it_ever_ran_are_not_told() -> None:
+    lab = Lab()
+    await lab.broker.publish([down("old")])
+    async with lab.running():
+        await lab.broker.publish([down("new")])
+        await lab.read()
+        lab.clock.advance(QUIET)
+        await until(lambda: bool(lab.chat.messages))
+    assert [each.headline for each in lab.chat.messages] == ["new is down"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "pool", "ends_in", "told"),
+    [
+        ("a*", "*", timedelta(hours=1), ["b is down"]),
+        ("*", "Lab", timedelta(hours=1), []),
+        ("*", "Other", timedelta(hours=1), ["2 machines are down"]),
+        ("*", "*", timedelta(seconds=10), ["2 machines are down"]),
+    ],
+)
+async def test_a_silence_keeps_quiet_about_what_it_covers(
+    machine: str, pool: str, ends_in: timedelta, told: list[str]
+) -> None:
+    lab = Lab(configuration=configured(routes=[{"channels": ["chat", "mail"]}]))
+    silence = Silence(
+        owner="ann", reason="new rack", machine=machine, pool=pool, starts_at=NOON, ends_at=NOON + ends_in
+    )
+    await lab.store.add_silence(silence)
+    async with lab.running():
+        await lab.broker.publish([down("a1"), down("b")])
+        await lab.read()
+        lab.clock.advance(QUIET)
+        if told:
+            await until(lambda: bool(lab.chat.messages))
+        else:
+            await asyncio.sleep(20 * ROUND.total_seconds())
+    assert [each.headline for each in lab.chat.messages] == told
+
+
+async def test_a_second_notifier_stands_by_and_takes_over() -> None:
+    lab = Lab()
+    stop = asyncio.Event()
+    async with lab.running():
+        second = asyncio.create_task(lab.notifier().run(stop))
+        await lab.broker.publish([down("a")])
+        await lab.read()
+        assert len(lab.broker._subscriptions) == 1
+    lab.clock.advance(QUIET)
+    await until(lambda: bool(lab.chat.messages))
+    stop.set()
+    await second
+    assert [each.headline for each in lab.chat.messages] == ["a is down"]
+
+
+async def test_a_changed_file_counts_and_a_bad_one_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "notifier.json5"
+    text = "{channels: {NAME: {slack: {url_env: 'URL'}}}, routes: [{channels: ['NAME']}]}"
+    path.write_text(text.replace("NAME", "one"))
+    async with aiohttp.ClientSession() as session:
+        places = FilePlaces(path, session, {}, ManualClock(NOON))
+        assert list(places.channels) == ["one"]
+        path.write_text(text.replace("NAME", "another"))
+        await places.look()
+        assert list(places.channels) == ["another"]
+        path.write_text("{")
+        await places.look()
+        assert list(places.channels) == ["another"]
+        with pytest.raises(Misconfigured):
+            FilePlaces(path, session, {}, ManualClock(NOON))
+
+
+def test_the_trial_names_the_channels_that_fail(tmp_path: Path) -> None:
+    path = tmp_path / "notifier.json5"
+    path.write_text("{channels: {chat: {slack: {url_env: 'NO_URL'}}}, routes: [{channels: ['chat']}]}")
+    result = CliRunner().invoke(
+        command, ["--config", str(path), "--test", "--database-url", "postgresql:///none"]
+    )
+    assert result.exit_code != 0
+    assert "chat: the Slack webhook's URL is empty: put it into NO_URL" in result.output
