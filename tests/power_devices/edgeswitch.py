@@ -30,6 +30,8 @@ class FakeEdgeSwitch(SshDevice):
         """Whether there is `show poe port`."""
         self.shuts_down_after = 0
         """How often `show poe status` still has a voltage on a port that was shut down."""
+        self.sessions: list[Cli] = []
+        """All that there ever were."""
 
     async def serve(self, process: asyncssh.SSHServerProcess[str]) -> None:
         await Cli(self, process).run()
@@ -84,6 +86,12 @@ class Cli:
         self._modes = [f"({device.hostname}) >"]
         self._length = 3 if device.pages else _SHOWN_FIRST
         self._still_on = 0
+        self._is_logged_out = False
+        device.sessions.append(self)
+
+    def log_out(self) -> None:
+        """As for doing nothing for too long: what is typed next is not heard here any more."""
+        self._is_logged_out = True
 
     async def run(self) -> None:
         """Until `exit` or `quit`, or the client hangs up."""
@@ -91,7 +99,7 @@ class Cli:
         while self._modes:
             self._write(self._prompt)
             line = await read_line(self._process)
-            if line is None:
+            if line is None or self._is_logged_out:
                 return
             self._device.note(line)
             self._write(line + "\r\n")

@@ -18,12 +18,18 @@ class Gate:
         self._is_silent = is_silent
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._mute: set[asyncio.StreamWriter] = set()
         self._inner_port = 0
         self.port = 0
         self.connected_at: list[float] = []
         """`time.monotonic()` of each connection."""
         self.bytes_at: list[float] = []
         """`time.monotonic()` of each piece that came from a client, before the server saw it."""
+
+    @property
+    def connections(self) -> int:
+        """How many there are now."""
+        return len(self._writers) // 2
 
     async def open(self, inner_port: int) -> None:
         """Listen; in front of 127.0.0.1:`inner_port`."""
@@ -48,6 +54,10 @@ class Gate:
         while any(writer in self._writers for writer in writers):
             await asyncio.sleep(0)
 
+    def mute(self) -> None:
+        """What is connected now stays so and is never heard again, as if the other side's power had been cut."""
+        self._mute |= self._writers
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connected_at.append(time.monotonic())
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._inner_port)
@@ -70,7 +80,7 @@ class Gate:
             while chunk := await reader.read(CHUNK):
                 if from_client:
                     self.bytes_at.append(time.monotonic())
-                if not self._is_silent():
+                if not (self._is_silent() or writer in self._mute):
                     writer.write(chunk)
                     await writer.drain()
         writer.close()

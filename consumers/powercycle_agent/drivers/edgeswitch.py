@@ -4,7 +4,13 @@ An EdgeSwitch greets with its command line. A UniFi switch greets with a shell, 
 `telnet 127.0.0.1`: every session of ours takes that way where it must, for commands as for probes.
 
 A port is on or off by its operation mode in `show poe port`. Off is only confirmed when, besides, `show poe status` has no
-voltage on it: switches take a moment. Written after the EdgeSwitch CLI Command Reference and recorded sessions of
+voltage on it: switches take a moment. What is set lasts until the switch restarts: nothing is written to its flash.
+
+    edgeswitch: {
+      "rack-1": { address: "10.1.1.3", user: "ubnt", password_file: "/etc/labkeeper/rack-1", ports: { "pi-01": 1 } },
+    }
+
+Written after the EdgeSwitch CLI Command Reference and recorded sessions of
 ES-24-250W and US-8-150W.
 """
 
@@ -36,8 +42,8 @@ from consumers.powercycle_agent.drivers.terminal import (
 _POWERED_VOLTS: Final = 10.0
 _SHUT: Final = ("disabled", "shutdown")
 """Detection of a port that is off, where `show poe port` is not known."""
-_INTERFACE: Final = re.compile(r"\d+/\d+")
-_PORT: Final = re.compile(r"\d{1,3}")
+_INTERFACE: Final = re.compile("[0-9]+/[0-9]+")
+_PORT: Final = re.compile("[1-9][0-9]{0,2}")
 _MODES: Final = {PortState.ON: "auto", PortState.OFF: "shutdown"}
 _ERROR: Final = re.compile(
     r"(?im)^\s*(% ?(invalid|incomplete|ambiguous|error|unrecogni[sz]ed)"
@@ -91,7 +97,7 @@ class EdgeSwitchDriver:
 
     async def close(self) -> None:
         """Hang up."""
-        self._link.close()
+        await self._link.close()
 
     async def _log_in(self, connection: asyncssh.SSHClientConnection) -> SwitchCli:
         process = await connection.create_process(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Generic, TypeVar
 
@@ -21,6 +21,7 @@ from consumers.powercycle_agent.drivers.secrets import Secrets
 OUTPUT_LIMIT: Final = 64 * 1024
 """Bytes that one command may write."""
 _KEEP_ALIVE_S: Final = 30
+_CLOSING_S: Final = 1
 _FIRST_TRY: Final = 1 / 3
 """Part of a call's time for which a connection from before is given its chance."""
 _NOBODY: Final[tuple[list[str], list[str], list[str]]] = ([], [], [])
@@ -90,9 +91,10 @@ class _HostKeyCheck(asyncssh.SSHClient):
 
     def __init__(self, pinned: str | None) -> None:
         self._pinned = pinned
-        self.refused = ""
+        self.shown: asyncssh.SSHKey | None = None
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
+        self.shown = key
         fingerprint = key.get_fingerprint()
         if self._pinned is not None:
             pinned = self._pinned
@@ -100,7 +102,6 @@ class _HostKeyCheck(asyncssh.SSHClient):
                 pinned = asyncssh.import_public_key(pinned).get_fingerprint()
             if fingerprint == pinned.rstrip("="):
                 return True
-        self.refused = fingerprint
         return False
 
 
@@ -144,11 +145,13 @@ class SshLink(Generic[Session]):
                     pass  # whatever was wrong with it: a new one decides
             return await self._do(await self._connect(), work)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Drop the connection, if there is one."""
-        kept = self._take()
-        if kept is not None:
-            kept.connection.abort()
+        connection = self._drop()
+        if connection is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSING_S):
+                    await connection.wait_closed()
 
     async def _do(self, kept: _Kept[Session], work: Callable[[Session], Awaitable[Result]]) -> Result:
         done = False
@@ -164,7 +167,7 @@ class SshLink(Generic[Session]):
         return result
 
     async def _connect(self) -> _Kept[Session]:
-        connection = await connect(self._settings, self._secrets, needs_password=self._needs_password)
+        connection = await _log_in(self._settings, self._secrets, needs_password=self._needs_password)
         session: Session | None = None
         try:
             with _translated(self._settings):
@@ -173,6 +176,13 @@ class SshLink(Generic[Session]):
             if session is None:
                 connection.abort()
         return _Kept(connection, session)
+
+    def _drop(self) -> asyncssh.SSHClientConnection | None:
+        kept = self._take()
+        if kept is None:
+            return None
+        kept.connection.abort()
+        return kept.connection
 
     def _take(self) -> _Kept[Session] | None:
         if self._expiry is not None:
@@ -185,8 +195,9 @@ class SshLink(Generic[Session]):
         if self._settings.keep_open == 0:
             kept.connection.abort()
             return
+        self._drop()
         self._kept = kept
-        self._expiry = asyncio.get_running_loop().call_later(self._settings.keep_open, self.close)
+        self._expiry = asyncio.get_running_loop().call_later(self._settings.keep_open, self._drop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +206,15 @@ class _Kept(Generic[Session]):
     session: Session
 
 
-async def connect(
+async def _log_in(
     settings: SshSettings, secrets: Secrets, *, needs_password: bool
 ) -> asyncssh.SSHClientConnection:
-    """Log in. Raises `Unreachable` or `TurnedAway`."""
-    check = _HostKeyCheck(settings.host_key)
-    options = _login(settings, secrets, needs_password=needs_password)
-    options |= _LEGACY if settings.legacy_ssh else _MODERN
-    options["known_hosts"] = _NOBODY if settings.host_key else _known_hosts(secrets)
+    login = _login(settings, secrets, needs_password=needs_password)
+    known = _NOBODY if settings.host_key else _known_hosts(secrets)
+    return await _open(settings, _HostKeyCheck(settings.host_key), known_hosts=known, **login)
+
+
+async def _open(settings: SshSettings, check: _HostKeyCheck, **options: Any) -> asyncssh.SSHClientConnection:
     with _translated(settings, check):
         return await asyncssh.connect(
             settings.address,
@@ -211,7 +223,7 @@ async def connect(
             client_factory=lambda: check,
             config=None,
             keepalive_interval=_KEEP_ALIVE_S,
-            **options,
+            **(options | (_LEGACY if settings.legacy_ssh else _MODERN)),
         )
 
 
@@ -227,17 +239,19 @@ class HostKey:
 
 async def host_key(settings: SshSettings) -> HostKey:
     """Ask the device for its key, and believe it nothing else: nobody logs in. Raises `Unreachable` or `TurnedAway`."""
-    algorithms = _LEGACY if settings.legacy_ssh else _MODERN
-    with _translated(settings):
+    check = _HostKeyCheck(None)
+    try:
         async with within(settings.limit_s, settings.target):
-            key = await asyncssh.get_server_host_key(
-                settings.address, settings.ssh_port, config=None, kex_algs=algorithms["kex_algs"]
-            )
-    if key is None:
+            connection = await _open(settings, check, known_hosts=_NOBODY, client_keys=None, agent_path=None)
+        connection.abort()
+    except TurnedAway:
+        if check.shown is None:
+            raise
+    if check.shown is None:
         raise TurnedAway(f"{settings.target} shows no host key")
     host = settings.address if settings.ssh_port == 22 else f"[{settings.address}]:{settings.ssh_port}"
-    public = key.export_public_key().decode().split()
-    return HostKey(f"{host} {public[0]} {public[1]}", key.get_fingerprint())
+    public = check.shown.export_public_key().decode().split()
+    return HostKey(f"{host} {public[0]} {public[1]}", check.shown.get_fingerprint())
 
 
 async def run(connection: asyncssh.SSHClientConnection, command: str) -> tuple[int, str]:
@@ -287,7 +301,9 @@ def _private_key(settings: SshSettings) -> asyncssh.SSHKey:
     try:
         return asyncssh.read_private_key(settings.key_file or "")
     except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        raise TurnedAway(f"cannot read the key of {settings.target}: {error}") from error
+        raise TurnedAway(
+            f"cannot read the key of {settings.target} from {settings.key_file}: {error}"
+        ) from error
 
 
 def _known_hosts(secrets: Secrets) -> Any:
@@ -310,7 +326,7 @@ def _translated(settings: SshSettings, check: _HostKeyCheck | None = None) -> It
     except asyncssh.PermissionDenied as error:
         raise TurnedAway(f"{who} refuses the login: check user, and password or key") from error
     except asyncssh.HostKeyNotVerifiable as error:
-        shown = f" ({check.refused})" if check is not None and check.refused else ""
+        shown = f" ({check.shown.get_fingerprint()})" if check is not None and check.shown else ""
         expected = "the one in its entry" if settings.host_key else "known"
         raise TurnedAway(
             f"the host key of {who}{shown} is not {expected}; compare it with the device's, then run `labkeeper power trust`"
@@ -318,7 +334,7 @@ def _translated(settings: SshSettings, check: _HostKeyCheck | None = None) -> It
     except asyncssh.KeyExchangeFailed as error:
         raise TurnedAway(
             f"{who} and this agent have no algorithm in common, or its host key is of another type than the known one "
-            f"({error.reason}); for old devices set legacy_ssh"
+            f"(it offers {error.reason.rpartition(' received ')[2][:200]}); for old devices set legacy_ssh"
         ) from error
     except TimeoutError:
         raise
