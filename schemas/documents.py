@@ -14,6 +14,7 @@ from schemas.changes import HistoryEntry, MachineChange
 from schemas.description import Description
 from schemas.event import Event
 from schemas.fleet_stats import FleetStats
+from schemas.power import ControllerReport, PowerCommand, PowerRecord, PowerStep
 from schemas.wire import WireModel
 
 MODELS: Final[Mapping[str, type[WireModel]]] = {
@@ -22,6 +23,10 @@ MODELS: Final[Mapping[str, type[WireModel]]] = {
     "machine-change": MachineChange,
     "history-entry": HistoryEntry,
     "fleet-stats": FleetStats,
+    "power-command": PowerCommand,
+    "power-step": PowerStep,
+    "controller-report": ControllerReport,
+    "power-record": PowerRecord,
 }
 
 _HEADERS: Final = {
@@ -74,7 +79,10 @@ def asyncapi(version: str) -> dict[str, Any]:
             "machineEvents": _channel(topics.MACHINE_EVENTS, "MachineEvent"),
             "machineChanges": _channel(topics.MACHINE_CHANGES, "MachineChange", "MachineDeleted"),
             "fleetStats": _channel(topics.FLEET_STATS, "FleetStats"),
+            "powerCommands": _channel(topics.POWER_COMMANDS, "PowerCommand"),
+            "powerResults": _channel(topics.POWER_RESULTS, "PowerStep", "ControllerReport"),
             "deadMachineEvents": _channel(topics.dead_letters_of(topics.MACHINE_EVENTS), "DeadLetter"),
+            "deadPowerResults": _channel(topics.dead_letters_of(topics.POWER_RESULTS), "DeadLetter"),
         },
         "operations": {
             "takeEvents": _operation(
@@ -93,6 +101,7 @@ def asyncapi(version: str) -> dict[str, Any]:
             "parkEvents": _operation(
                 "send", "deadMachineEvents", "What can never be processed, with the reason."
             ),
+            **_power_operations(),
         },
         "components": {
             "messages": {
@@ -105,6 +114,7 @@ def asyncapi(version: str) -> dict[str, Any]:
                     "fleet-stats",
                     envelope.STATS_TYPE,
                 ),
+                **_power_messages(),
                 "MachineDeleted": {
                     "summary": "The machine with this key was deleted; the value is empty",
                     "headers": _headers(
@@ -122,6 +132,40 @@ def asyncapi(version: str) -> dict[str, Any]:
                 },
             }
         },
+    }
+
+
+def _power_operations() -> dict[str, Any]:
+    return {
+        "orderPower": _operation(
+            "send", "powerCommands", "The outbox relay tells of commands, and of those that were withdrawn."
+        ),
+        "carryOutPower": _operation(
+            "receive", "powerCommands", "Every agent reads all commands, and carries out those for its ports."
+        ),
+        "tellPower": _operation(
+            "send", "powerResults", "Agents tell each step of a command, and whether controllers answer."
+        ),
+        "takePower": _operation("receive", "powerResults", "The description writer applies them to rows."),
+        "parkPower": _operation("send", "deadPowerResults", "What can never be processed, with the reason."),
+    }
+
+
+def _power_messages() -> dict[str, Any]:
+    return {
+        "PowerCommand": _message(
+            "Drive the power of one machine; of two with one id, that with `cancelled` counts",
+            "power-command",
+            envelope.POWER_COMMAND_TYPE,
+        ),
+        "PowerStep": _message(
+            "What became of a command; `type` is `step`", "power-step", envelope.POWER_RESULT_TYPE
+        ),
+        "ControllerReport": _message(
+            "Whether the controller of a machine's port answers; `type` is `report`",
+            "controller-report",
+            envelope.POWER_RESULT_TYPE,
+        ),
     }
 
 

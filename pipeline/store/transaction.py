@@ -276,6 +276,10 @@ class Database:
     def _statement(self, work: Work[T]) -> T:
         connection = self._connected()
         try:
+            if not connection.autocommit:
+                connection.isolation_level = (
+                    None  # or the next transaction would begin with a statement about it
+                )
             self._set_autocommit(connection, True)
             with connection.cursor() as cursor:
                 return work(Session(cursor, self._own.watch))

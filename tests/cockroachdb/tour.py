@@ -17,8 +17,11 @@ from pipeline.store.migrations import migrate, our_migrations, status
 from pipeline.store.protocol import Checkpoint, Query, SortKey
 from pipeline.store.schema import live_schema
 from pipeline.store.sql import SqlStore
-from schemas.description import Description
+from schemas.description import Description, PowerCycleState
 from schemas.health import Health
+from schemas.ids import new_ulid
+from schemas.power import ControllerReport, PowerAction, PowerCommand, PowerStatus, PowerStep
+from schemas.silence import Silence
 from tests.contract.stores import NOW, POOLS, filled, setting, unchanged
 from tests.integration.cockroach_proxy.faults import CommitsLost, Fault, Peace
 from tests.integration.cockroach_proxy.proxy import CockroachProxy
@@ -65,6 +68,7 @@ async def tour(url: str) -> Tour:
             await store.update("skia-lost", _toggled, now=NOW, create=True)
             await _machines(store)
             await _questions(store)
+            await _power(store)
             await _services(store)
             store.hurry()
             await store.close()
@@ -108,6 +112,49 @@ async def _questions(store: Any) -> None:
     await store.history("skia-1", before=newest.id)
     await store.forget_history(before=NOW)
     await store.check()
+
+
+async def _power(store: Any) -> None:
+    await store.update_many({"skia-power": [setting(power_cycle_state="available")]}, now=NOW)
+    wish = PowerCommand(
+        id=new_ulid(),
+        machine_id="skia-power",
+        action=PowerAction.CYCLE,
+        who='jo\'s \\ "id"',
+        requested_at=NOW,
+        expires_at=NOW,
+    )
+    await store.order_power(wish, now=NOW, idempotency_key="k'" + wish.id)
+    done = PowerStep(
+        command_id=wish.id, machine_id="skia-power", status=PowerStatus.DONE, at=NOW, agent="a", text="x'"
+    )
+    late = done.model_copy(update={"status": PowerStatus.ACCEPTED})
+    report = ControllerReport(
+        machine_id="skia-power",
+        state=PowerCycleState.AVAILABLE,
+        agent="a",
+        controller="fake/x",
+        port="1",
+        at=NOW,
+    )
+    await store.apply_power([done, report], now=NOW, announce=True)
+    await store.apply_power([late], now=NOW)
+    again = wish.model_copy(update={"id": new_ulid()})
+    await store.order_power(again, now=NOW)
+    await store.cancel_power("skia-power", now=NOW, who="jo")
+    await store.order_power(wish.model_copy(update={"id": new_ulid()}), now=NOW)
+    await store.expire_power(now=NOW, grace=timedelta(0), stalled=timedelta(0))
+    await store.power_command(wish.id)
+    await store.power_commands(machine_id="skia-power", pending=False, since=NOW, before=again.id)
+    await store.power_commands()
+    await store.power_outlets()
+    await store.power_outlets(["skia-power"])
+    await store.forget_power(before=NOW)
+    silence = Silence(owner="jo", reason="it's \\", starts_at=NOW, ends_at=NOW + timedelta(days=1))
+    await store.add_silence(silence)
+    await store.silences()
+    await store.silences(now=NOW)
+    await store.end_silence(silence.id, now=NOW)
 
 
 async def _services(store: Any) -> None:

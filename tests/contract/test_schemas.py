@@ -11,11 +11,21 @@ import jsonschema
 import pytest
 
 from schemas.changes import ChangeKind, MachineChange
+from schemas.description import PowerCycleState
 from schemas.documents import documents
 from schemas.event import Event
 from schemas.health import Health
+from schemas.power import (
+    ControllerReport,
+    PowerAction,
+    PowerCommand,
+    PowerMoment,
+    PowerRecord,
+    PowerStatus,
+    PowerStep,
+)
 from tests.unit.pipeline.statistics.lives import fleet_window, seen
-from tests.unit.schemas.test_description import FULL
+from tests.unit.schemas.test_description import FULL, NOW
 from tests.unit.schemas.test_event import GO_EVENT
 
 CONTRACTS = Path(__file__).parents[2] / "docs" / "contracts"
@@ -26,6 +36,37 @@ CHANGE = MachineChange(
 
 
 (STATS, *_) = fleet_window(seen("rack4-07", 1, 0, Health.DOWN), seen("rack4-07", 2, 30, Health.AVAILABLE))
+
+
+COMMAND = PowerCommand(
+    id="01KJKB3Q000000000600001BAR",
+    machine_id="rack4-07",
+    action=PowerAction.CYCLE,
+    delay_s=7.5,
+    who="me@example.org",
+    requested_at=NOW,
+    expires_at=NOW,
+)
+STEP = PowerStep(
+    command_id=COMMAND.id,
+    machine_id="rack4-07",
+    status=PowerStatus.OFF,
+    at=NOW,
+    agent="rack4",
+    command=COMMAND,
+)
+REPORT = ControllerReport(
+    machine_id="rack4-07",
+    state=PowerCycleState.IN_ERROR,
+    agent="rack4",
+    controller="edgeswitch/rack4-switch1",
+    port="7",
+    at=NOW,
+    text="no answer",
+)
+RECORD = PowerRecord(
+    command=COMMAND, status=PowerStatus.OFF, steps=[PowerMoment(status=PowerStatus.QUEUED, at=NOW)]
+)
 
 
 def committed(name: str) -> Any:
@@ -47,6 +88,10 @@ def test_the_committed_documents_are_those_of_the_models() -> None:
         ("description.schema.json", FULL.model_dump_json()),
         ("machine-change.schema.json", CHANGE.model_dump_json()),
         ("fleet-stats.schema.json", STATS.model_dump_json()),
+        ("power-command.schema.json", COMMAND.model_dump_json()),
+        ("power-step.schema.json", STEP.model_dump_json()),
+        ("controller-report.schema.json", REPORT.model_dump_json()),
+        ("power-record.schema.json", RECORD.model_dump_json()),
     ],
 )
 def test_what_we_write_satisfies_the_schema(schema: str, message: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import psycopg2
 import pytest
 
-from pipeline.store import queries, transaction
+from pipeline.store import power_queries, queries, transaction
 from pipeline.store.columns import heartbeat_arrays, search_text, whole_arrays
 from pipeline.store.cursor import Cursor
 from pipeline.store.listing import Listing, listing
@@ -32,6 +32,7 @@ NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MACHINES: Final = 50_000
 LINES_A_MACHINE: Final = 4
 IDS: Final = [f"skia-{number:05d}" for number in range(1, MACHINES, MACHINES // 500)]
+_COMMAND_IDS: Final = plain_array(["01KJ" + str(number).rjust(22, "0") for number in range(5)])
 DESCRIPTIONS: Final = [Description.new(each, now=NOW) for each in IDS]
 
 _FILL: Final = """
@@ -48,6 +49,13 @@ INSERT INTO machine_history SELECT 'skia-' || lpad((n %% %(machines)s + 1)::TEXT
 INSERT INTO deleted_machines SELECT 'gone-' || lpad(n::TEXT, 5, '0'), n FROM generate_series(1, 20000) AS n;
 INSERT INTO outbox SELECT 'skia-' || n, 1, '01KJ' || lpad(n::TEXT, 22, '0'), 'machine.changes', 'x', '{}', %(now)s
     FROM generate_series(1, 5000) AS n;
+INSERT INTO power_commands SELECT 'skia-' || lpad((n %% 20000 + 1)::TEXT, 5, '0'), '01KJ' || lpad(n::TEXT, 22, '0'),
+    CASE WHEN n > 79900 THEN 'queued' ELSE 'done' END, n > 79900, n <= 79900, %(now)s - (80000 - n) * INTERVAL '1 min',
+    %(now)s, %(now)s, '', 'rack4', '', '{}', '[]' FROM generate_series(1, 80000) AS n;
+INSERT INTO power_outlets SELECT 'skia-' || lpad(n::TEXT, 5, '0'), 'rack4', 'fake/x', '1', 'available', '', %(now)s
+    FROM generate_series(1, 50000) AS n;
+INSERT INTO silences SELECT '01KJ' || lpad(n::TEXT, 22, '0'), 'jo', 'cables', '*', '*', %(now)s, %(now)s
+    FROM generate_series(1, 50) AS n;
 INSERT INTO transaction_ledger SELECT '01KJ' || lpad(n::TEXT, 22, '0'), 'a', now() FROM generate_series(1, 50) AS n;
 """
 """Machines with four lines of history each, over ten weeks; what is busy and what has gone."""
@@ -84,6 +92,23 @@ PLANS: Final[Mapping[str, tuple[str, ...]]] = {
     "RELEASE_LEASE": (_ALL + "leases",),
     "READ_CHECKPOINT": (_ALL + "checkpoints",),
     "SAVE_CHECKPOINT": ("checkpoints_pkey",),
+    "LOCK_COMMANDS": ("power_commands_id", "power_commands_pkey"),
+    "WRITE_COMMANDS": ("power_commands_pkey",),
+    "TOUCH_MACHINES": ("descriptions_pkey",),
+    "READ_COMMAND": ("power_commands_id",),
+    "READ_COMMANDS": ("power_commands_id",),
+    "OVERDUE_COMMANDS": ("power_commands_pending",),
+    "FORGET_COMMANDS": (_ALL + "power_commands",),  # small, and once in a while
+    "LOCK_OUTLETS": ("power_outlets_pkey",),
+    "READ_OUTLETS": ("power_outlets_pkey",),
+    "READ_ALL_OUTLETS": ("power_outlets_pkey",),  # for its order
+    "WRITE_OUTLETS": ("power_outlets_pkey",),
+    # A few rows, always.
+    "WRITE_SILENCE": ("silences_pkey",),
+    "END_SILENCE": (_ALL + "silences",),
+    "READ_SILENCES": (_ALL + "silences",),
+    "READ_KEPT_SILENCES": (_ALL + "silences",),
+    "FORGET_SILENCES": (_ALL + "silences",),
     "_READ_SIGNATURE": (_ALL + "transaction_ledger",),
     "_SIGN": ("transaction_ledger_pkey",),
     "_FORGET_SIGNATURES": (_ALL + "transaction_ledger",),
@@ -118,6 +143,27 @@ PARAMETERS: Final[Mapping[str, Sequence[object]]] = {
     "RELEASE_LEASE": ("relay", "me"),
     "READ_CHECKPOINT": ("fleet",),
     "SAVE_CHECKPOINT": ("fleet", 1, "me", b"x"),
+    "LOCK_COMMANDS": (_COMMAND_IDS, plain_array(IDS[:5]), "", plain_array(IDS[:5])),
+    "WRITE_COMMANDS": (
+        *[plain_array(IDS)] * 3,
+        *["{true}"] * 2,
+        *[plain_array([NOW])] * 3,
+        *[plain_array(IDS)] * 3,
+    )
+    + ('{"{}"}',) * 2,
+    "TOUCH_MACHINES": (plain_array(IDS),),
+    "READ_COMMAND": (IDS[7],),
+    "READ_COMMANDS": (*[None] * 8, 100),
+    "OVERDUE_COMMANDS": (NOW, NOW, 200),
+    "FORGET_COMMANDS": (NOW - timedelta(days=50), 1000),
+    "LOCK_OUTLETS": (plain_array(IDS),),
+    "READ_OUTLETS": (plain_array(IDS),),
+    "WRITE_OUTLETS": (*[plain_array(IDS)] * 6, plain_array([NOW])),
+    "WRITE_SILENCE": ("01KJ", "jo", "cables", "*", "*", NOW, NOW),
+    "END_SILENCE": (NOW, "01KJ", NOW),
+    "READ_SILENCES": (NOW,),
+    "READ_KEPT_SILENCES": (PROGRESS_GAP,),
+    "FORGET_SILENCES": (PROGRESS_GAP,),
     "_READ_SIGNATURE": ("01KJ",),
     "_SIGN": ("01KJ", "a"),
 }
@@ -164,6 +210,9 @@ def cursor(postgres_server: TestServer) -> Iterator[Any]:
                 yield opened
 
 
+_MODULES: Final = (queries, power_queries, transaction)
+
+
 def test_every_statement_is_in_the_table() -> None:
     def names(module: ModuleType) -> set[str]:
         verbs = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ")
@@ -171,12 +220,12 @@ def test_every_statement_is_in_the_table() -> None:
             name for name, value in vars(module).items() if isinstance(value, str) and value.startswith(verbs)
         }
 
-    assert names(queries) | names(transaction) - {"_PREPARE_SESSION"} == PLANS.keys()
+    assert names(queries) | names(power_queries) | names(transaction) - {"_PREPARE_SESSION"} == PLANS.keys()
 
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_statement_uses_its_index(name: str, cursor: Any) -> None:
-    sql = getattr(queries, name, None) or getattr(transaction, name)
+    sql = next(getattr(module, name) for module in _MODULES if hasattr(module, name))
 
     assert way(cursor, sql, PARAMETERS.get(name)) == set(PLANS[name])
 

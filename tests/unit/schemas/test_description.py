@@ -16,7 +16,9 @@ OLD_KEYS = [
     "PowerCycleState", "LastUpdated", "Battery", "Temperature", "RunningSwarmingTask", "LaunchedSwarming", "RecoveryStart",
     "DeviceUptime", "SSHUserIP", "SuppliedDimensions", "Dimensions", "TaskRequest", "TaskStarted",
 ]  # fmt: skip
-NEW_KEYS = ["RowVersion", "DeviceKind", "DownSince", "MonitorStart", "MonitorSequence"]
+NEW_KEYS = [
+    "RowVersion", "DeviceKind", "DownSince", "MonitorStart", "MonitorSequence", "PowerAction", "PowerStatus", "Healing",
+]  # fmt: skip
 
 FULL = Description(
     maintenance_mode="me@example.org 2026-01-02T03:04:05Z",
@@ -45,6 +47,9 @@ FULL = Description(
     down_since=NOW,
     monitor_start=NOW,
     monitor_sequence=4,
+    power_action="cycle",
+    power_status="off",
+    healing="watching: silent for 2 of 10 minutes",
 )
 
 

@@ -33,13 +33,29 @@ from tests.unit.pipeline.processor.samples import (
         (
             {},
             {"power_cycle": True},
-            Difference(ChangeKind.POWER, "not_available", "not_available power cycle requested"),
+            Difference(ChangeKind.POWER, "not_available", "not_available, power cycle requested"),
         ),
         (
             {"power_cycle_state": ""},
             {"power_cycle_state": "available"},
             Difference(ChangeKind.POWER, "", "available"),
         ),
+        (
+            {"power_cycle_state": "available"},
+            {
+                "power_cycle_state": "available",
+                "power_cycle": True,
+                "power_action": "cycle",
+                "power_status": "queued",
+            },
+            Difference(ChangeKind.POWER, "available", "available, cycle queued"),
+        ),
+        (
+            {"power_action": "off", "power_status": "on"},
+            {"power_action": "off", "power_status": "failed"},
+            Difference(ChangeKind.POWER, "not_available, off on", "not_available, off failed"),
+        ),
+        ({}, {"healing": "gave_up: thrice"}, Difference(ChangeKind.HEALING, "", "gave_up: thrice")),
         (
             {"dimensions": {"os": ["Linux"], "gone": ["x"], "same": ["y"]}},
             {"dimensions": {"os": ["Linux", "Debian"], "new": ["z"], "same": ["y"]}},
@@ -60,6 +76,22 @@ from tests.unit.pipeline.processor.samples import (
 )
 def test_a_change_is_told_in_words(old: dict[str, Any], new: dict[str, Any], difference: Difference) -> None:
     assert differences(description(**old), description(**new)) == (difference,)
+
+
+@pytest.mark.parametrize("status", ["accepted", "off", "on"])
+def test_a_step_of_a_power_command_is_told_but_fills_no_line(status: str) -> None:
+    before = description(power_action="cycle", power_status="queued")
+    (difference,) = differences(before, description(power_action="cycle", power_status=status))
+
+    assert difference.kind is ChangeKind.POWER
+    assert not difference.is_line
+
+
+def test_a_line_tells_of_a_controller_that_fails_within_a_command() -> None:
+    before = description(power_action="cycle", power_status="off", power_cycle_state="available")
+    failing = description(power_action="cycle", power_status="off", power_cycle_state="in_error")
+
+    assert [each.is_line for each in differences(before, failing)] == [True]
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,14 @@ SPREAD: Final = {
     "leases.name": "one row a service",
     "machine_history.machine_id": "names that people gave; within one machine the lines grow",
     "outbox.key": "machine ids; within one machine the messages grow",
+    "power_commands.machine_id": "names that people gave; within one machine the commands grow",
+    "power_outlets.machine_id": "names that people gave",
     "progress.service": "one row a service and instance",
 }
 GROWING: Final = {
+    "power_commands.id": "a ULID, but people do not cycle power often enough to keep a node busy",
     "schema_migrations.name": "a few rows a year",
+    "silences.id": "a ULID, but a few rows a week",
     "transaction_ledger.worker": "a ULID, but one row a worker thread, which is then overwritten",
 }
 """Growing all the same, and why that does no harm."""
