@@ -117,7 +117,7 @@ class _File:
 
     def _controllers(self, name: str, entries: Any) -> Iterable[Controller]:
         if name not in self._registry.names:
-            self._fault((name,), _unknown_kind(name, self._registry.names))
+            self._fault((name,), unknown_kind(name, self._registry.names))
             return
         if entries is None:
             return
@@ -207,7 +207,8 @@ def shown(name: object, *, quotes: bool = True) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
-def _unknown_kind(name: str, known: list[str]) -> str:
+def unknown_kind(name: str, known: list[str]) -> str:
+    """What to say of a kind that there is not."""
     close = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.6)
     hint = f" (did you mean {' or '.join(close)}?)" if close else ""
     return f"there is no kind of controller with this name{hint}; there are: {', '.join(known) or 'none'}"

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import click
+from pydantic.fields import FieldInfo
+from pydantic_core import to_json
 
+from consumers.powercycle_agent.configuration import unknown_kind
+from consumers.powercycle_agent.drivers.settings import ControllerSettings
 from consumers.powercycle_agent.registry import BrokenKind, Registry
 from consumers.powercycle_agent.screen import JSON, output_option, tell, write_columns, write_json
-from pipeline.command import ExitCode
+from pipeline.command import CommandFailed, ExitCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +27,18 @@ class _Line:
 
 
 @click.command("drivers")
+@click.argument("kind", required=False)
 @output_option
-def drivers_command(output: str) -> int:
+def drivers_command(kind: str | None, output: str) -> int:
     """List the kinds of controllers that a power configuration may name, and the packages that bring them.
 
-    READS BACK says whether the device is asked, after switching, what state the port is in. Exit code 1: a driver is broken.
+    With KIND, list the keys that an entry of this kind may have. READS BACK says whether the device is asked, after switching,
+    what state the port is in. Exit code 1: a driver is broken.
     """
     registry = Registry.installed()
+    if kind is not None:
+        _write_keys(_settings_of(registry, kind), output)
+        return ExitCode.OK
     lines = [_line(registry, name) for name in registry.names]
     if output == JSON:
         write_json([asdict(line) for line in lines])
@@ -55,3 +64,29 @@ def _row(line: _Line) -> tuple[str, ...]:
         return line.kind, "broken", "-", "-", line.package
     words = {True: "yes", False: "no", None: "-"}
     return line.kind, words[line.reads_back], f"{line.off_for_s:g} s", words[line.reboots_first], line.package
+
+
+def _settings_of(registry: Registry, name: str) -> type[ControllerSettings]:
+    if name not in registry.names:
+        raise CommandFailed(unknown_kind(name, registry.names), ExitCode.NOT_FOUND)
+    try:
+        return registry.kind(name).settings
+    except BrokenKind as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _write_keys(settings: type[ControllerSettings], output: str) -> None:
+    fields = {field.alias or name: field for name, field in settings.model_fields.items()}
+    keys = sorted(fields, key=lambda key: (not fields[key].is_required(), key))
+    if output == JSON:
+        write_json(settings.model_json_schema())
+        return
+    write_columns([("KEY", "DEFAULT", "MEANING"), *((key, *_described(fields[key])) for key in keys)])
+
+
+def _described(field: FieldInfo) -> tuple[str, str]:
+    meaning = " ".join((field.description or "").split())
+    if field.is_required():
+        return "required", meaning
+    default = field.get_default(call_default_factory=True, validated_data={})
+    return "-" if default is None else to_json(default, fallback=str).decode(), meaning

@@ -21,6 +21,7 @@ from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.inventory import Controller
 from consumers.powercycle_agent.places import KNOWN_HOSTS_VARIABLE
 from consumers.powercycle_agent.registry import Registry
+from pipeline.command import CommandFailed
 from tests.unit.consumers.powercycle_agent.kinds import Obedient, StripSettings, strip, switch
 
 GOOD = """{
@@ -199,6 +200,29 @@ def test_the_kinds_are_listed(check: Callable[..., Result]) -> None:
     ]
     listed: list[dict[str, Any]] = json.loads(invoke(drivers_command, ["-o", "json"]).stdout)
     assert [line["kind"] for line in listed] == ["edgeswitch", "mpower"]
+
+
+def test_the_keys_of_a_kind_are_listed(check: Callable[..., Result]) -> None:
+    result = invoke(drivers_command, ["mpower"])
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [
+        ["KEY", "DEFAULT"],
+        ["address", "required"],
+        ["ports", "required"],
+        ["delay", "-"],
+        ["soft_reboot", "-"],
+        ["user", '""'],
+    ]
+    assert "Machine id → port." in result.stdout
+    schema = json.loads(invoke(drivers_command, ["mpower", "-o", "json"]).stdout)
+    assert schema["required"] == ["ports", "address"]
+    with pytest.raises(CommandFailed, match=r"did you mean mpower\?"):
+        invoke(drivers_command, ["mpowr"])
+
+
+def test_every_kind_that_is_installed_can_tell_its_keys() -> None:
+    registry = Registry.installed()
+    for name in registry.names:
+        assert invoke(drivers_command, [name]).stdout.startswith("KEY ")
 
 
 def test_a_broken_kind_is_listed_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
