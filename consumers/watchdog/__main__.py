@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
 
+from consumers.watchdog.policy_source import PolicySource
 from consumers.watchdog.service import Watchdog
 from consumers.watchdog.settings import MISSED_PERIODS, WatchdogSettings
 from pipeline import command as commands
@@ -43,12 +45,22 @@ _DEFAULTS = WatchdogSettings()
     show_default=True,
     help="Older lines of machines' histories are dropped.",
 )
+@click.option(
+    "--heal-policy",
+    envvar="LABKEEPER_HEAL_POLICY",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    show_envvar=True,
+    help="JSON5: which pools' machines are power-cycled unasked when they are in trouble, and within which bounds. "
+    "Read again when it changes.  [default: none are]",
+)
 @commands.service_options
 def command(
     period: float,
     pool_period: dict[str, timedelta],
     check_every: float,
     keep_history_days: int,
+    heal_policy: Path | None,
     **options: Any,
 ) -> None:
     """Mark machines down that have gone silent.
@@ -61,6 +73,7 @@ def command(
 
     \b
       labkeeper watchdog --database-url postgresql:///labkeeper --pool-period Slow=300
+      labkeeper watchdog --heal-policy /etc/labkeeper/healing.json5
     """
     connections, service = commands.settings(options)
     settings = WatchdogSettings(
@@ -70,15 +83,19 @@ def command(
         keep_history=timedelta(days=keep_history_days),
     )
 
+    source = PolicySource(heal_policy)
+
     async def work(stop: asyncio.Event) -> None:
-        await _watch(connections, settings, stop)
+        await _watch(connections, settings, source, stop)
 
     serve("watchdog", work, service)
 
 
-async def _watch(connections: Connections, settings: WatchdogSettings, stop: asyncio.Event) -> None:
+async def _watch(
+    connections: Connections, settings: WatchdogSettings, source: PolicySource, stop: asyncio.Event
+) -> None:
     async with open_store(connections, stop) as store:
-        await Watchdog(store, SystemClock(), settings).run(stop)
+        await Watchdog(store, SystemClock(), settings, source).run(stop)
 
 
 if __name__ == "__main__":

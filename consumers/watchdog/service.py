@@ -1,4 +1,4 @@
-"""The watchdog: marks silent machines down, and forgets old history. One works at a time, the others stand by."""
+"""The watchdog: marks silent machines down, heals them if it may, and forgets old history. One works at a time, the others stand by."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import socket
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from consumers.watchdog.judgement import Deaf, Hearing, hearing, is_silent
+from consumers.watchdog.healer import Healer
+from consumers.watchdog.judgement import is_silent
+from consumers.watchdog.policy_source import PolicySource
 from consumers.watchdog.settings import LEASE, WatchdogSettings
 from pipeline import logs, metrics
 from pipeline.clock import Clock
 from pipeline.errors import MachineNotFound, Retryable
 from pipeline.processor.operators import mark_down
 from pipeline.service import wait_for
-from pipeline.store.protocol import Leases, ProgressLog, Store
+from pipeline.store.healing import HealingStore
+from pipeline.store.hearing import Deaf, Hearing, hearing
+from pipeline.store.protocol import Leases, ProgressLog
 from schemas.description import Description
 
 log = logs.get_logger()
@@ -25,19 +29,27 @@ _LEASE_ROUNDS = 3
 _FORGET_EVERY = timedelta(hours=1)
 
 
-class WatchdogStore(Store, ProgressLog, Leases, Protocol):
+class WatchdogStore(HealingStore, ProgressLog, Leases, Protocol):
     """What the watchdog needs of the store."""
 
 
 class Watchdog:
     """Looks for silence every few seconds."""
 
-    def __init__(self, store: WatchdogStore, clock: Clock, settings: WatchdogSettings) -> None:
+    def __init__(
+        self,
+        store: WatchdogStore,
+        clock: Clock,
+        settings: WatchdogSettings,
+        source: PolicySource = PolicySource(None),  # noqa: B008  # says that self-healing is off, and never changes
+    ) -> None:
         self._store = store
         self._clock = clock
         self._settings = settings
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._healer = Healer(store, source, self._owner)
         self._forgot_at: datetime | None = None
+        self._healed_at: datetime | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set."""
@@ -46,6 +58,7 @@ class Watchdog:
             try:
                 if await self._store.acquire(LEASE, self._owner, seconds=max(10.0, _LEASE_ROUNDS * pause)):
                     await self.look()
+                    await self.heal()
             except Retryable as error:
                 log.warning("store_unavailable", reason=str(error))
             await wait_for(stop, pause)
@@ -66,6 +79,15 @@ class Watchdog:
         suspects = await self._store.silent_machines(since=heard.until - self._settings.least_patience)
         silent = [machine for machine in suspects if is_silent(machine, heard, self._settings)]
         return [marked for machine in silent if (marked := await self._mark(machine, heard, now)) is not None]
+
+    async def heal(self) -> None:
+        """One round of self-healing, unless the last one was a moment ago or we cannot tell who is silent."""
+        now = self._clock.now()
+        if self._healed_at is not None and now - self._healed_at < self._settings.heal_every:
+            return
+        if isinstance(hearing(await self._store.progress(), now=now), Hearing):
+            await self._healer.round(now)
+            self._healed_at = now
 
     async def _mark(self, machine: Description, heard: Hearing, now: datetime) -> str | None:
         """Mark one machine, unless it has spoken since we looked."""

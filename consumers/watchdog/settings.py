@@ -21,6 +21,7 @@ class WatchdogSettings:
     period_of_pool: Mapping[str, timedelta] = field(default_factory=dict)
     check_every: timedelta = timedelta(seconds=5)
     keep_history: timedelta = timedelta(days=90)
+    heal_every: timedelta = timedelta(seconds=15)
 
     def patience(self, pools: list[str]) -> timedelta:
         """How long a machine of these pools may be silent: the longest that any of them grants."""

@@ -76,6 +76,8 @@ class Policies:
 
     def of_machine(self, pools: Sequence[str]) -> Policy | None:
         """The rules for a machine of these pools: those of the first with an entry of its own. All its pools must have some."""
+        if len(pools) == 1:
+            return self.of_pool(pools[0])
         rules = [self.of_pool(pool) for pool in pools]
         if not rules or None in rules:
             return None

@@ -1,4 +1,4 @@
-"""The policy file, JSON5: read, checked, and made into `Policies`. Says in a sentence which key of which pool is wrong."""
+"""The policy file's document, checked and made into `Policies`. Says in a sentence which key of which pool is wrong."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
-import json5
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
-from pipeline.errors import Misconfigured
 from pipeline.healing.policy import EVERY_POOL, Policies, Policy
 from schemas.wire import Body, faults
 
-LARGEST_FILE: Final = 256 * 1024
-"""Characters. The parser is slow, and no lab has so many pools."""
 _SPAN: Final = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
@@ -72,27 +68,13 @@ class _File(Body):
     ]
 
 
-def parse_policies(text: str, name: str) -> Policies:
-    """Read a file's content; `name` is for the errors. Raises `Misconfigured`."""
-    if len(text) > LARGEST_FILE:
-        raise Misconfigured(
-            f"{name}: more than {LARGEST_FILE} characters cannot be a policy: give another file"
-        )
-    try:
-        document = json5.loads(text, allow_duplicate_keys=False)
-    except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200] or "nested too deeply"
-        raise Misconfigured(f"{name}: not JSON5: {reason.removeprefix('<string>:')}") from error
-    return policies_of(document, name)
-
-
 def policies_of(document: Any, name: str) -> Policies:
-    """The same for a document that is parsed already."""
+    """What a document says, as JSON has it; `name` is the file's, for errors. Raises ValueError, with a sentence for the person who wrote it."""
     try:
         file = _File.model_validate(_with_defaults(document))
     except ValidationError as error:
         told = "; ".join(_told(field, message) for field, message in faults(error)[:10])
-        raise Misconfigured(f"{name}: {told}") from error
+        raise ValueError(f"{name}: {told}") from error
     policies = Policies(
         {pool: Policy(**entry.model_dump()) for pool, entry in file.pools.items()},
         file.lab_percent,
@@ -147,11 +129,11 @@ def _told(field: str, message: str) -> str:
 
 def _check(policies: Policies, pool: str, policy: Policy, name: str) -> None:
     if policy.longest_pause < policy.pause:
-        raise Misconfigured(
+        raise ValueError(
             f"{name}: pool {pool!r}: longest_pause: must not be shorter than pause ({span_text(policy.pause)})"
         )
     if policy.after < policies.outage_span:
-        raise Misconfigured(
+        raise ValueError(
             f"{name}: pool {pool!r}: after: must not be shorter than outage_span ({span_text(policies.outage_span)}), "
             "or a dead switch could not be told from a dead machine"
         )

@@ -40,6 +40,14 @@ def trouble_of(machine: Description) -> Trouble | None:
     return Trouble(since, "silent")
 
 
+def rack_of(machine: Description, outlet: PowerOutlet | None) -> str:
+    """The rack of a machine that gets its power there; empty: there is no telling."""
+    named = machine.dimension(RACK)
+    if named:
+        return named[0]
+    return "" if outlet is None else outlet.controller
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """One machine with what was done to its power."""
@@ -50,24 +58,17 @@ class Machine:
     """Its commands, newest first, as far back as the longest window reaches."""
     outlet: PowerOutlet | None = None
     """None: no agent has told of it."""
+    pools: Sequence[str] = field(init=False)
+    """The pools it is in."""
+    rack: str = field(init=False)
+    """Its rack: the dimension, else its power controller. Those with neither count as one rack, the empty one."""
+    trouble: Trouble | None = field(init=False)
+    """See `trouble_of`."""
 
-    @property
-    def pools(self) -> list[str]:
-        """The pools it is in."""
-        return self.description.dimension("pool")
-
-    @property
-    def rack(self) -> str:
-        """Its rack: the dimension, else its power controller. Those with neither count as one rack, the empty one."""
-        named = self.description.dimension(RACK)
-        if named:
-            return named[0]
-        return "" if self.outlet is None else self.outlet.controller
-
-    @property
-    def trouble(self) -> Trouble | None:
-        """See `trouble_of`."""
-        return trouble_of(self.description)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pools", self.description.dimension("pool"))
+        object.__setattr__(self, "rack", rack_of(self.description, self.outlet))
+        object.__setattr__(self, "trouble", trouble_of(self.description))
 
     @property
     def pending(self) -> PowerRecord | None:

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from consumers.watchdog.judgement import Deaf, Hearing, hearing, is_silent
+from consumers.watchdog.judgement import is_silent
 from consumers.watchdog.settings import WatchdogSettings
+from pipeline.store.hearing import Deaf, Hearing, hearing
 from pipeline.store.protocol import Progress
 from schemas.description import Description
 
