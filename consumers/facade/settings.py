@@ -22,6 +22,8 @@ class FacadeSettings:
     """Largest event taken. A real Android event has 35 KB."""
     max_body_bytes: int = 1 << 18
     """Largest other body taken."""
+    max_results_bytes: int = 4 << 20
+    """Largest list of results of power commands taken."""
     request_timeout: timedelta = timedelta(seconds=60)
     """How long store and broker may take for one request; the old machine server's limit."""
     change_log_length: int = 16_384

@@ -108,7 +108,7 @@ async def watch(request: web.Request) -> web.StreamResponse:
 async def take_results(request: web.Request) -> web.Response:
     """Results of an agent."""
     require_json(request)
-    body = await read_body(request, request.app[SETTINGS].max_event_bytes)
+    body = await read_body(request, request.app[SETTINGS].max_results_bytes)
     taken = await request.app[POWER_RESULTS].take(body, request[CALLER])
     return answer_model(ResultsTaken(taken=taken), status=HTTPStatus.ACCEPTED)
 

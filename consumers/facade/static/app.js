@@ -14,6 +14,8 @@ import { Problem, whenSignedOut, whoami } from "./api.js";
 import { element } from "./dom.js";
 import { Feed } from "./feed.js";
 import { Fleet } from "./fleet.js";
+import { ACTION_NAMES } from "./power.js";
+import { PowerOrders } from "./power-orders.js";
 import { SECOND, ServerClock } from "./time.js";
 import { sortedBy, View } from "./view.js";
 
@@ -37,6 +39,7 @@ const loginForm = part("login-form");
 const clock = new ServerClock();
 const fleet = new Fleet();
 const view = new View(fleet);
+const orders = new PowerOrders(fleet, powerEnded);
 let hidden = null;
 let fresh = new Set();
 let reordered = -Infinity;
@@ -111,6 +114,13 @@ function showUser({ user, role }) {
   part("#who").textContent = user;
   part("#who").title = `${user}, ${role}`;
   drawer.showRole(role);
+  document.body.classList.toggle("operator", role === "operator" || role === "admin");
+}
+
+function powerEnded(id, { command, status, text }) {
+  const what = `${id}: ${ACTION_NAMES[command.action].toLowerCase()} ${status}`;
+  if (status === "done" || status === "cancelled") toasts.news(`${what}.`);
+  else toasts.error(text ? `${what}: ${text}` : `${what}.`);
 }
 
 fleet.addEventListener("change", ({ detail }) => {
@@ -120,6 +130,7 @@ fleet.addEventListener("change", ({ detail }) => {
   showConnection();
   showCount();
   drawer.refresh();
+  orders.heed(detail.changed);
   if (detail.removed.size > 0) reorder(); // at once: the table must not ask for a machine that is gone
   else if (view.disturbedBy(detail)) reorderSoon();
 });
@@ -230,6 +241,12 @@ table.addEventListener("machine-open", ({ detail: { id, focus } }) => {
   openDrawer(id, { focus });
   keepAddress({ newEntry });
 });
+table.addEventListener("machine-cycle", ({ detail: { id } }) => {
+  const newEntry = drawer.machineId === null;
+  openDrawer(id);
+  keepAddress({ newEntry });
+  drawer.askCycle();
+});
 drawer.addEventListener("machine-close", () => {
   closeDrawer();
   keepAddress();
@@ -239,6 +256,7 @@ drawer.addEventListener("done", ({ detail: { text, machine } }) => {
   if (machine !== null) fleet.put(machine);
   toasts.news(text);
 });
+drawer.addEventListener("ordered", ({ detail: { id, record } }) => orders.add(id, record));
 drawer.addEventListener("failed", ({ detail }) => toasts.error(detail.text));
 filter.addEventListener("search", ({ detail }) => choose({ search: detail.text }));
 summary.addEventListener("states", ({ detail }) => choose({ states: detail.states }));

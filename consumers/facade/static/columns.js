@@ -6,6 +6,8 @@
  */
 import { attributeWriter, element, textWriter } from "./dom.js";
 import { naturalKey, shortUser, STATES } from "./machine.js";
+import { powerRank } from "./power.js";
+import { bindPower } from "./power-cell.js";
 import { age, duration, HOUR, moment, SECOND } from "./time.js";
 
 const LOW_BATTERY = 30;
@@ -50,7 +52,7 @@ export const COLUMNS = [
     key: "attached",
     title: "Attached",
     width: 82,
-    priority: 10,
+    priority: 11,
     sortKey: textKey((machine) => machine.attached),
     bind: (cell) => bindText(cell, (machine) => machine.attached),
   },
@@ -58,15 +60,24 @@ export const COLUMNS = [
     key: "task",
     title: "Task",
     width: 80,
-    priority: 8,
+    priority: 9,
     sortKey: textKey((machine) => machine.task),
     bind: (cell) => bindText(cell, (machine) => machine.task, { titled: true }),
+  },
+  {
+    key: "power",
+    title: "Power",
+    hint: "Cycle a machine's power, or see how far that is",
+    width: 100,
+    priority: 4,
+    sortKey: (machine) => powerRank(machine.power),
+    bind: bindPower,
   },
   {
     key: "battery",
     title: "Battery",
     width: 74,
-    priority: 5,
+    priority: 6,
     numeric: true,
     quiet: true,
     sortKey: (machine) => machine.battery,
@@ -77,7 +88,7 @@ export const COLUMNS = [
     title: "Temp °C",
     hint: "Average and maximum of all sensors, in degrees Celsius",
     width: 102,
-    priority: 6,
+    priority: 7,
     numeric: true,
     quiet: true,
     sortKey: (machine) => machine.temperatureMaximum,
@@ -99,7 +110,7 @@ export const COLUMNS = [
     key: "uptime",
     title: "Uptime",
     width: 76,
-    priority: 9,
+    priority: 10,
     numeric: true,
     quiet: true,
     sortKey: (machine) => machine.uptime,
@@ -109,7 +120,7 @@ export const COLUMNS = [
     key: "pool",
     title: "Pool / OS",
     width: 146,
-    priority: 7,
+    priority: 8,
     sortKey: textKey((machine) => `${machine.pool} ${machine.os}`.trim()),
     bind: (cell) => bindPair(cell, (machine) => [machine.pool, machine.os]),
   },
@@ -117,7 +128,7 @@ export const COLUMNS = [
     key: "version",
     title: "Version",
     width: 120,
-    priority: 11,
+    priority: 12,
     sortKey: textKey((machine) => machine.monitorVersion),
     bind: (cell) => bindText(cell, (machine) => machine.monitorVersion, { titled: true }),
   },
@@ -126,7 +137,7 @@ export const COLUMNS = [
     title: "Note",
     width: 150,
     grows: 2,
-    priority: 4,
+    priority: 5,
     sortKey: textKey((machine) => machine.note),
     bind: bindNote,
   },
@@ -204,17 +215,19 @@ function bindMachine(cell) {
 
 function bindState(cell) {
   const word = element("span", { class: "state" });
+  const badge = element("span", { class: "badge" });
   const reason = element("span", { class: "detail", dir: "auto" });
-  cell.append(word, reason);
+  cell.append(word, badge, reason);
+  const writeBadge = textWriter(badge);
   const [writeWord, writeReason] = [textWriter(word), textWriter(reason)];
   const [dataState, title] = [attributeWriter(word, "data-state"), attributeWriter(cell, "title")];
   return (machine, now) => {
     const text = stateReason(machine, now);
     dataState(machine.state);
-    title(text);
+    title([text, machine.healing && `self-healing ${machine.healing}`].filter(Boolean).join(" · "));
     const changed = writeWord(machine.state);
     writeReason(text);
-    return changed;
+    return writeBadge(machine.gaveUp ? "gave up" : "") || changed;
   };
 }
 

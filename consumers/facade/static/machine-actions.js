@@ -3,10 +3,10 @@
  * Fires `done` ({text, machine: the answer, or null after a deletion}) and `failed` ({text}).
  */
 import { machinePath, Problem, request } from "./api.js";
+import { AskForm } from "./ask-form.js";
 import { ATTACHED_DEVICES } from "./devices.js";
 import { element } from "./dom.js";
 
-const LONGEST_TEXT = 2000;
 const WRITERS = new Set(["operator", "admin"]);
 
 class MachineActions extends HTMLElement {
@@ -21,7 +21,7 @@ class MachineActions extends HTMLElement {
     {},
     ...ATTACHED_DEVICES.map(([value, label]) => element("option", { value }, label)),
   );
-  #form = element("form", { class: "ask", hidden: true });
+  #form = new AskForm(() => this.#maintenance.focus());
   #viewerHint = element("p", { class: "hint" }, "You may look, but not change anything.");
 
   connectedCallback() {
@@ -32,7 +32,7 @@ class MachineActions extends HTMLElement {
     this.#attached.addEventListener("change", () => this.#attach(this.#attached.value));
     const row = element("div", { class: "buttons" }, this.#maintenance, this.#quarantine, this.#note, this.#delete);
     const attached = element("label", { class: "attached" }, element("span", {}, "Attached device"), this.#attached);
-    this.replaceChildren(row, this.#form, attached, this.#viewerHint);
+    this.replaceChildren(row, this.#form.element, attached, this.#viewerHint);
   }
 
   showRole(role) {
@@ -42,7 +42,7 @@ class MachineActions extends HTMLElement {
 
   /** Another machine, or the same one, changed. */
   show(machine) {
-    if (machine.id !== this.#machine?.id) this.#closeForm();
+    if (machine.id !== this.#machine?.id) this.#form.close();
     this.#machine = machine;
     const { description } = machine;
     this.#maintenance.textContent = description.MaintenanceMode ? "End maintenance" : "Put into maintenance…";
@@ -64,7 +64,7 @@ class MachineActions extends HTMLElement {
       this.#do("DELETE", ["maintenance"], undefined, `${id} is out of maintenance.`);
       return;
     }
-    this.#ask({
+    this.#form.open({
       label: "Why? (optional)",
       submit: "Put into maintenance",
       act: (reason) => this.#do("PUT", ["maintenance"], { reason }, `${id} is in maintenance.`),
@@ -73,7 +73,7 @@ class MachineActions extends HTMLElement {
 
   #askNote() {
     const { id, description } = this.#machine;
-    this.#ask({
+    this.#form.open({
       label: "Note (empty clears it)",
       value: description.Note?.Message ?? "",
       submit: "Save note",
@@ -86,7 +86,7 @@ class MachineActions extends HTMLElement {
 
   #askDelete() {
     const { id } = this.#machine;
-    this.#ask({
+    this.#form.open({
       question: `Delete ${id}? It comes back, without its note and modes, when it reports again.`,
       submit: "Delete",
       danger: true,
@@ -101,36 +101,6 @@ class MachineActions extends HTMLElement {
   #attach(device) {
     const label = this.#attached.selectedOptions[0].textContent;
     this.#do("PUT", ["attached-device"], { attached_device: device }, `${this.#machine.id}: attached device is ${label}.`);
-  }
-
-  /** Show a small form: a text to type (`label`), or just a `question`. */
-  #ask({ label, question, value = "", submit, danger = false, act }) {
-    const input = element("input", { type: "text", maxlength: LONGEST_TEXT, autocomplete: "off", dir: "auto" });
-    input.value = value;
-    const go = element("button", { type: "submit", class: danger ? "danger" : "primary" }, submit);
-    const cancel = button("Cancel");
-    cancel.addEventListener("click", () => this.#closeForm({ refocus: true }));
-    const asked = label ? element("label", {}, label, input) : element("p", {}, question);
-    this.#form.replaceChildren(asked, element("div", { class: "buttons" }, go, cancel));
-    this.#form.hidden = false;
-    this.#form.onkeydown = (event) => {
-      if (event.key !== "Escape") return;
-      event.stopPropagation(); // closes the form, not the drawer
-      this.#closeForm({ refocus: true });
-    };
-    this.#form.onsubmit = async (event) => {
-      event.preventDefault();
-      go.disabled = true;
-      if (await act(input.value.trim())) this.#closeForm({ refocus: true });
-      go.disabled = false;
-    };
-    (label ? input : cancel).focus();
-  }
-
-  #closeForm({ refocus = false } = {}) {
-    this.#form.replaceChildren();
-    this.#form.hidden = true;
-    if (refocus) this.#maintenance.focus();
   }
 
   /** Whether the server did it. */

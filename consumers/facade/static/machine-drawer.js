@@ -1,9 +1,10 @@
 /**
  * Everything about one machine, kept up to date while it is open. Fires `machine-close`; lets the events of
- * `machine-actions` through as `done` and `failed`.
+ * `machine-actions` and `machine-power` through: `done`, `failed` and `ordered`.
  */
 import "./machine-actions.js";
 import "./machine-history.js";
+import "./machine-power.js";
 import { batteryText, stateReason } from "./columns.js";
 import { element, icon, textWriter } from "./dom.js";
 import { parseMaintenance } from "./machine.js";
@@ -23,6 +24,7 @@ class MachineDrawer extends HTMLElement {
   #dimensions = element("table", { class: "pairs" });
   #sections = new Map();
   #actions = document.createElement("machine-actions");
+  #power = document.createElement("machine-power");
   #history = document.createElement("machine-history");
   #gone = element("p", { class: "gone", role: "status", hidden: true }, "This machine is not in the lab: it has been deleted, or has never reported.");
   /** Texts that age, and what rewrites them. */
@@ -37,8 +39,10 @@ class MachineDrawer extends HTMLElement {
     const close = element("button", { type: "button", class: "icon-button", "aria-label": "Close details" }, icon("close"));
     close.addEventListener("click", () => this.#close());
     this.addEventListener("keydown", (event) => event.key === "Escape" && this.#close());
-    for (const name of ["done", "failed"]) {
-      this.#actions.addEventListener(name, ({ detail }) => this.dispatchEvent(new CustomEvent(name, { detail })));
+    for (const name of ["done", "failed", "ordered"]) {
+      for (const part of [this.#actions, this.#power]) {
+        part.addEventListener(name, ({ detail }) => this.dispatchEvent(new CustomEvent(name, { detail })));
+      }
     }
     this.append(
       element("header", {}, element("div", {}, this.#title, this.#states), close),
@@ -49,6 +53,7 @@ class MachineDrawer extends HTMLElement {
         this.#annotation,
         this.#note,
         this.#actions,
+        this.#section("Power", this.#power),
         this.#facts,
         this.#section("Temperatures, °C", this.#temperatures),
         this.#section("History", this.#history),
@@ -59,6 +64,12 @@ class MachineDrawer extends HTMLElement {
 
   showRole(role) {
     this.#actions.showRole(role);
+    this.#power.showRole(role);
+  }
+
+  /** Ask whether the power of the machine that is open shall be cycled. */
+  askCycle() {
+    this.#power.ask("cycle");
   }
 
   /** The machine that is open, or null. */
@@ -104,6 +115,7 @@ class MachineDrawer extends HTMLElement {
     this.#showPairs("Temperatures, °C", this.#temperatures, temperaturePairs, machine, before);
     this.#showPairs("Dimensions", this.#dimensions, dimensionPairs, machine, before);
     this.#actions.show(machine);
+    this.#sections.get("Power").hidden = !this.#power.show(machine);
     if (happenings(machine) !== happenings(before)) this.#history.show(machine.id);
   }
 
@@ -149,7 +161,6 @@ class MachineDrawer extends HTMLElement {
     this.#fact("Task", machine.task);
     this.#fact("Battery", batteryText(machine.battery));
     this.#fact("Uptime", machine.uptime === null ? "" : duration(machine.uptime));
-    this.#fact("Power switch", (description.PowerCycleState ?? "").replaceAll("_", " "));
     this.#fact("Monitor", machine.monitorVersion);
     this.#factSince("Last seen", machine.lastSeen);
     this.#factSince("Down since", machine.downSince);
@@ -216,6 +227,9 @@ function happenings(machine) {
     description.AttachedDevice,
     description.PowerCycle,
     description.PowerCycleState,
+    description.PowerAction,
+    description.PowerStatus,
+    description.Healing,
     description.Annotation,
     description.Note,
     description.Dimensions,

@@ -2,7 +2,7 @@
  * The live table. Only the rows in sight, and some above and below, are in the page, however many machines there are; two
  * spacers stand for the rest. It is one stop for the Tab key: the arrow keys move between rows, Enter opens one.
  *
- * Fires `sort-by` ({key}) and `machine-open` ({id, focus: whether the keyboard should follow}).
+ * Fires `sort-by` ({key}), `machine-open` ({id, focus: whether the keyboard should follow}) and `machine-cycle` ({id}).
  */
 import { COLUMNS, fittingColumns, widthsOf } from "./columns.js";
 import { element } from "./dom.js";
@@ -268,6 +268,11 @@ class MachineTable extends HTMLElement {
     if (!row || opensElsewhere || !getSelection().isCollapsed) return;
     event.preventDefault(); // the link in the row would load the page anew
     const id = this.#ids[row.getAttribute("aria-rowindex") - 2];
+    if (event.target.closest("button.cycle")) {
+      this.#active = id;
+      this.#fire("machine-cycle", { id });
+      return;
+    }
     this.#open(id, { focus: false });
     this.focus();
   }

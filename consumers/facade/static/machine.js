@@ -1,5 +1,6 @@
 /** What the page says about a machine, derived from its Description. Pure: no clock, no page. */
 import { aliasOf, attachedLabel, kindLabel } from "./devices.js";
+import { gaveUp, powerOf } from "./power.js";
 import { parseTime } from "./time.js";
 
 /** From worst to best. A machine is shown in the first that holds. */
@@ -31,6 +32,9 @@ export function toMachine(description) {
     deviceTypes: aliasOf(types) ? types.join(" | ") : "",
     attached: description.AttachedDevice === "nodevice" ? "" : attachedLabel(description.AttachedDevice ?? ""),
     task: taskOf(description),
+    power: powerOf(description),
+    healing: description.Healing ?? "",
+    gaveUp: gaveUp(description),
     battery: batteryOf(description),
     temperatureAverage,
     temperatureMaximum,
@@ -136,6 +140,7 @@ function searchable(machine) {
     machine.deviceKind,
     machine.attached,
     machine.task,
+    machine.healing,
     machine.monitorVersion,
     machine.noteUser,
     machine.note,

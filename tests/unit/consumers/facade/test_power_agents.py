@@ -178,7 +178,7 @@ async def test_results_are_checked_one_by_one_and_all_or_none_are_taken(
         (b"\xff", "application/json", 422),
         (b"[" * 100_000, "application/json", 422),
         (b"[]", "text/plain", 415),
-        (b"[" + b" " * (1 << 20) + b"]", "application/json", 413),
+        (b"[" + b" " * (4 << 20) + b"]", "application/json", 413),
     ],
 )
 async def test_a_body_that_is_no_list_of_results_is_refused(

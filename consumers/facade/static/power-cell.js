@@ -1,0 +1,60 @@
+/** The table's cell for power: a button to cycle it, or how far a command is. What went wrong is asked for under the pointer. */
+import { machinePath, Problem, request } from "./api.js";
+import { element, icon } from "./dom.js";
+import { powerText } from "./power.js";
+
+export function bindPower(cell) {
+  let shown = "";
+  let machine = null;
+  cell.addEventListener("pointerenter", () => explain(cell, machine));
+  return (current) => {
+    machine = current;
+    const key = JSON.stringify([machine.id, machine.power]);
+    if (key === shown) return false;
+    shown = key;
+    cell.title = titleOf(machine.power);
+    cell.replaceChildren(...contentOf(machine));
+    return true;
+  };
+}
+
+function contentOf({ id, power }) {
+  if (power.pending) {
+    return [spinner(), element("span", { class: "main" }, power.status)];
+  }
+  const parts = [];
+  if (power.able) {
+    const label = { "aria-label": `Cycle power of ${id}` };
+    parts.push(element("button", { type: "button", class: "cycle", tabindex: "-1", ...label }, "Cycle"));
+  }
+  if (power.trouble) parts.push(sign("bad", powerText(power)));
+  else if (power.inError) parts.push(sign("warn", "Its controller does not answer"));
+  return parts;
+}
+
+function sign(level, label) {
+  return element("span", { class: "sign", "data-level": level, role: "img", "aria-label": label }, icon("warning"));
+}
+
+export function spinner() {
+  return element("span", { class: "spinner", "aria-hidden": "true" });
+}
+
+function titleOf(power) {
+  const controller = power.inError ? "The power controller does not answer." : "";
+  return [powerText(power), controller].filter(Boolean).join(" · ");
+}
+
+/** Add the reason to the title, as long as the cell shows the same machine. */
+async function explain(cell, machine) {
+  if (machine === null || !(machine.power.inError || machine.power.trouble)) return;
+  const title = cell.title;
+  try {
+    const { record, outlet } = await request("GET", machinePath(machine.id, "power"));
+    if (cell.title !== title) return;
+    const reasons = [machine.power.trouble ? record?.text : "", machine.power.inError ? outlet?.text : ""];
+    cell.title = [titleOf(machine.power), ...reasons].filter(Boolean).join(" · ");
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem; // the title says less, then
+  }
+}

@@ -1,0 +1,47 @@
+/** What the page says about a machine's power, derived from its Description. Pure. */
+
+const PENDING = new Set(["queued", "accepted", "off", "on"]);
+const TROUBLE = new Set(["failed", "expired", "refused"]);
+
+/** What each action is called where people read it. */
+export const ACTION_NAMES = { cycle: "Power cycle", on: "Power on", off: "Power off" };
+
+/** `able`: some controller has the machine; `inError`: but it does not answer; `action` and `status`: of the latest command. */
+export function powerOf(description) {
+  const { PowerCycleState: state, PowerAction: action = "", PowerStatus: status = "" } = description;
+  const pending = PENDING.has(status) || (description.PowerCycle === true && status === "");
+  return {
+    able: state === "available" || state === "in_error",
+    inError: state === "in_error",
+    action: action || (pending ? "cycle" : ""),
+    status: status || (pending ? "queued" : ""),
+    pending,
+    trouble: TROUBLE.has(status),
+  };
+}
+
+/** `Power cycle: off`, `Power cycle failed`; empty when there was no command. */
+export function powerText({ action, status, pending }) {
+  const name = ACTION_NAMES[action] ?? action;
+  if (!name) return "";
+  return pending ? `${name}: ${status}` : `${name} ${status}`;
+}
+
+/** What is worth a look comes first; null: nothing to say. */
+export function powerRank({ able, inError, pending, trouble }) {
+  if (pending) return 0;
+  if (trouble) return 1;
+  if (inError) return 2;
+  return able ? 3 : null;
+}
+
+/** Whether self-healing has given a machine up: then a person must look. */
+export function gaveUp(description) {
+  return (description.Healing ?? "").startsWith("gave up:");
+}
+
+/** Digits that no other request has: sending the same again under them does the same once. */
+export function idempotencyKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
