@@ -117,7 +117,7 @@ class MemoryPower(MemoryRows):
         outcome = fold(results, self._entries.values(), self._outlets, now=now)
         edits = self._carry_out(outcome, now, announce=announce)
         log_strangers(outcome.strangers)
-        return [each.updated for each in edits]
+        return power_fold.told(outcome, edits, self._machines)
 
     def _carry_out(self, outcome: power_fold.Outcome, now: datetime, *, announce: bool) -> list[Edit]:
         for entry in outcome.entries.values():

@@ -11,7 +11,9 @@ from typing import Final
 from pipeline.errors import PowerRefused
 from pipeline.processor import power
 from pipeline.processor.operators import set_power_cycle_state
-from pipeline.store.protocol import Change
+from pipeline.store.edits import Edit
+from pipeline.store.protocol import Change, Updated
+from schemas.description import Description
 from schemas.power import (
     ControllerReport,
     PowerCommand,
@@ -213,6 +215,8 @@ class Outcome:
     """Commands to write, by id."""
     outlets: dict[str, PowerOutlet] = field(default_factory=dict)
     """Outlets to write, by machine."""
+    repeated: set[str] = field(default_factory=set)
+    """Machines of which something was said a second time."""
     strangers: list[PowerStep] = field(default_factory=list)
     """Steps of commands that nobody knows, and that did not bring them along."""
 
@@ -275,6 +279,15 @@ def fold(
     return outcome
 
 
+def told(outcome: Outcome, edits: Sequence[Edit], machines: Mapping[str, Description]) -> Sequence[Updated]:
+    """What the caller is to tell the world of the machines: of those that were written, and of those repeated."""
+    changed = {each.machine_id: each.updated for each in edits}
+    repeated = {
+        each: Updated(each, machines[each], ()) for each in sorted(outcome.repeated) if each in machines
+    }
+    return list({**repeated, **changed}.values())
+
+
 def give_up(entries: Iterable[Entry], *, now: datetime, grace: timedelta, stalled: timedelta) -> Outcome:
     """End the commands that nobody else ends. `entries`: of each machine the pending ones and the newest."""
     commands = _Commands(entries)
@@ -293,7 +306,9 @@ def _fold_step(step: PowerStep, commands: _Commands, outcome: Outcome, now: date
         outcome.strangers.append(step)
         return
     after = stepped(before, step, now=now)
-    if after is not known:
+    if after is known:
+        outcome.repeated.add(step.machine_id)
+    else:
         commands.take_over(after, outcome)
 
 
@@ -320,6 +335,7 @@ def _fold_report(
         reported_at=at,
     )
     if after == before:
+        outcome.repeated.add(report.machine_id)
         return
     outcome.outlets[report.machine_id] = after
     change = partial(set_power_cycle_state, state=report.state)

@@ -68,7 +68,8 @@ class PowerStore(Protocol):
     async def apply_power(
         self, results: Sequence[PowerResult], *, now: datetime, announce: bool = False
     ) -> Sequence[Updated]:
-        """Take steps and reports into account, in order, all in one transaction; return the machines that changed.
+        """Take steps and reports into account, in order, all in one transaction; return the machines that changed, and
+        with empty `kinds` those of which nothing new was said: perhaps nobody was told the first time.
 
         A step moves its command's row forward (accepted < off < on < the ends), never backward, and is kept with its time
         even when it comes late; a repeated one changes nothing. An end said by an agent is final; what the store said by

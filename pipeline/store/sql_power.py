@@ -136,18 +136,18 @@ class SqlPower(SqlRows):
         command_ids = [each.command_id for each in results if isinstance(each, PowerStep)]
         reported = sorted({each.machine_id for each in results if not isinstance(each, PowerStep)})
 
-        def work(session: Session) -> tuple[tuple[Outcome, list[Edit]], list[Edit]]:
+        def work(session: Session) -> tuple[tuple[Outcome, Sequence[Updated]], list[Edit]]:
             machines = self._locked(session, machine_ids)
             entries = lock_entries(session, machine_ids, command_ids=command_ids) if command_ids else []
             outcome = power_fold.fold(results, entries, lock_outlets(session, reported), now=now)
             edits = self._write_outcome(session, outcome, machines, now, is_told=announce)
-            return (outcome, edits), edits
+            return (outcome, power_fold.told(outcome, edits, machines)), edits
 
         if not results:
             return []
-        outcome, edits = await self._remembering(work)
+        outcome, updated = await self._remembering(work)
         log_strangers(outcome.strangers)
-        return [each.updated for each in edits]
+        return updated
 
     def _write_outcome(
         self,

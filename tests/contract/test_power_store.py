@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.errors import MachineNotFound, PowerRefused, Rejected, VersionMismatch
 from pipeline.store.power_protocol import Ordered
+from pipeline.store.protocol import Updated
 from schemas.changes import ChangeKind, MachineChange
 from schemas.description import Description, PowerCycleState, TaskRequest
 from schemas.envelope import ID, POWER_COMMAND_TYPE, TYPE
@@ -436,13 +437,13 @@ async def test_steps_may_come_in_any_order_any_number_of_times(store: WholeStore
 
 
 async def test_a_repeated_step_changes_nothing(store: WholeStore) -> None:
-    """Nobody is told again."""
+    """But the caller may tell it again: it may have crashed before it did."""
     await ready(store)
     wish = await ordered(store, command())
     await store.apply_power(cycle(wish), now=later(5))
     before, machine = await record_of(store, wish), await store.get("skia-1")
 
-    assert await store.apply_power(cycle(wish), now=later(6)) == []
+    assert await store.apply_power(cycle(wish), now=later(6)) == [Updated("skia-1", machine, ())]
 
     assert await record_of(store, wish) == before
     assert await store.get("skia-1") == machine
@@ -650,11 +651,12 @@ async def test_a_report_says_where_the_power_comes_from(store: WholeStore) -> No
         await store.get("skia-9")
 
 
-async def test_a_repeated_report_tells_nobody(store: WholeStore) -> None:
-    """The outlet's time goes on."""
-    await ready(store)
+async def test_a_report_that_is_confirmed_tells_nobody(store: WholeStore) -> None:
+    """The outlet's time goes on. Only the very same report may be told again."""
+    machine = await ready(store)
     await store.apply_power([report(seconds=0)], now=NOW)
 
+    assert await store.apply_power([report(seconds=0)], now=NOW) == [Updated("skia-1", machine, ())]
     assert await store.apply_power([report(seconds=60)], now=later(60)) == []
     assert [each.reported_at for each in await store.power_outlets()] == [later(60)]
 
@@ -877,7 +879,7 @@ async def test_results_that_are_applied_twice_at_once_count_once(store: WholeSto
         *(store.apply_power(results, now=later(5)) for _ in range(3)), beats(), beats()
     )
 
-    assert sorted(len(each or ()) for each in told[:3]) == [0, 0, 4]
+    assert sorted(sum(bool(updated.kinds) for updated in each or ()) for each in told[:3]) == [0, 0, 4]
     assert {tuple(passed(await record_of(store, each))) for each in wishes} == {tuple(PowerStatus)[:5]}
     assert passed(await record_of(store, unseen)) == [PowerStatus.QUEUED, PowerStatus.DONE]
     for wish in wishes:
