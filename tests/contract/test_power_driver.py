@@ -132,6 +132,7 @@ async def test_a_port_that_is_so_already_is_no_error(case: Case, way: PortState)
     assert case.device.states[port] is way
 
 
+@needs(Trait.NEIGHBOURS)
 async def test_other_ports_are_left_alone(case: Case) -> None:
     """A call concerns its port only."""
     port, other = case.ports
@@ -144,7 +145,7 @@ async def test_other_ports_are_left_alone(case: Case) -> None:
     assert case.device.states == dict.fromkeys(case.device.states, PortState.ON) | changed
 
 
-@needs(Trait.READ_BACK)
+@needs(Trait.READ_BACK, Trait.NEIGHBOURS)
 @both_ways
 async def test_the_state_is_what_the_device_says_now(case: Case, way: PortState) -> None:
     """`status` tells what is so at the device, whoever switched it."""
@@ -279,6 +280,7 @@ async def test_a_cancelled_call_leaves_the_driver_usable(case: Case) -> None:
             assert case.device.states[port] is PortState.ON
 
 
+@needs(Trait.NEIGHBOURS)
 async def test_a_call_cut_short_does_not_answer_the_next(case: Case) -> None:
     """What a cancelled call had asked is never taken for the answer to another."""
     port, other = case.ports

@@ -35,6 +35,8 @@ class Trait(StrEnum):
     """There is something to be cut off from: the driver talks over the network itself."""
     ANSWERS = "answers"
     """The device answers in a form that can be wrong."""
+    NEIGHBOURS = "neighbours"
+    """The device has more than one port."""
 
 
 @dataclass(frozen=True, slots=True)
