@@ -25,10 +25,13 @@ POLICY = """{
   // a comment
   pools: {
     "*": { after: "10m", attempts: 2, window: "6h", pause: "10m", factor: 2, pool_percent: 100, rack_machines: 1 },
-    Boards: { dry_run: true },
-    Off: { enabled: false },
+    SkiaInternal: { dry_run: true },
   },
 }"""
+
+
+REHEARSING = "skia-i-1"
+"""A machine of the pool SkiaInternal."""
 
 
 @dataclass
@@ -46,8 +49,8 @@ class Lab:
     def another_healer(self, owner: str = "here:1") -> Healer:
         return Healer(self.store, PolicySource(self.file), owner)
 
-    async def machine(self, machine_id: str, *, pool: str = "Skia", rack: str = "", **fields: object) -> None:
-        dimensions = {"pool": [pool], **({"rack": [rack]} if rack else {})}
+    async def machine(self, machine_id: str, *, rack: str = "", **fields: object) -> None:
+        dimensions = {"rack": [rack]} if rack else {}
         await add(self.store, machine_id, dimensions=dimensions, last_updated=NOW, **fields)
         await self.agent_reports(machine_id)
 
@@ -246,41 +249,40 @@ async def test_machines_lost_with_their_switch_are_left_alone(lab: Lab) -> None:
 
 
 async def test_a_dry_run_only_says_what_it_would_do(lab: Lab) -> None:
-    await lab.machine("m", pool="Boards")
-    await lab.goes_down("m")
+    await lab.machine(REHEARSING)
+    await lab.goes_down(REHEARSING)
     await lab.minutes(11)
 
-    assert await lab.healing("m") == "held: dry run: it would be cycled now"
+    assert await lab.healing(REHEARSING) == "held: dry run: it would be cycled now"
     assert await lab.commands() == []
 
 
 async def test_a_changed_policy_counts_and_a_bad_one_does_not(lab: Lab) -> None:
-    await lab.machine("m", pool="Off")
-    await lab.goes_down("m")
+    await lab.machine(REHEARSING)
+    await lab.goes_down(REHEARSING)
     await lab.minutes(11)
-    assert await lab.healing("m") == ""
-    lab.file.write_text("{pools: {Off: {afte: '10m'}}}")
+    lab.file.write_text("{pools: {SkiaInternal: {afte: '10m'}}}")
     await lab.minutes(1)
-    assert (await saved_rules(lab.store)).policies.of_pool("Off") is None
+    assert await lab.commands() == []
 
-    lab.file.write_text("{pools: {Off: {}}}")
+    lab.file.write_text("{pools: {SkiaInternal: {}}}")
     await lab.minutes(1)
 
     assert len(await lab.commands()) == 1
     rules = await saved_rules(lab.store)
-    assert rules.policies.of_pool("Off") is not None
+    assert list(rules.policies.pools) == ["SkiaInternal"]
     assert rules.totals.machines == 1
 
 
 async def test_without_a_policy_what_was_said_is_taken_back(lab: Lab) -> None:
-    await lab.machine("m", pool="Boards")
-    await lab.goes_down("m")
+    await lab.machine(REHEARSING)
+    await lab.goes_down(REHEARSING)
     await lab.minutes(11)
     lab.healer = Healer(lab.store, PolicySource(None), "here:2")
 
     await lab.minutes(1)
 
-    assert await lab.healing("m") == ""
+    assert await lab.healing(REHEARSING) == ""
     assert (await saved_rules(lab.store)).policies.is_off
 
 
