@@ -159,7 +159,7 @@ class Executor:
                 entry = await asyncio.to_thread(self._journal.begin, intent, accepted)
             except JournalUnwritable as error:
                 return self.decline(command, PowerStatus.REFUSED, str(error), brings_command=brings_command)
-            self._tell(_step(entry, accepted), entry)
+            self._tell(_step(entry, accepted, self._agent), entry)
             return await self._drive(_Run(entry, outlet, driver, hurry), is_wanted=True)
 
         return await self._to_the_end(work)
@@ -444,7 +444,7 @@ class Executor:
     async def _step(self, run: _Run, status: PowerStatus, text: str = "", *, settles: bool = False) -> None:
         moment = PowerMoment(status=status, at=self._clock.now(), text=text[:_TEXT_LIMIT])
         await asyncio.to_thread(run.entry.record, moment, settles=settles)
-        self._tell(_step(run.entry, moment), run.entry)
+        self._tell(_step(run.entry, moment, self._agent), run.entry)
 
     async def _end(self, run: _Run, status: PowerStatus, text: str, *, settles: bool = True) -> None:
         await self._step(run, status, text, settles=settles)
@@ -453,18 +453,18 @@ class Executor:
         return Backoff(self._patience.first_pause, self._patience.longest_pause)
 
 
-def steps_of(entry: Entry) -> list[PowerStep]:
-    """All that was told of a command, to tell it again."""
-    return [_step(entry, moment) for moment in entry.moments]
+def steps_of(entry: Entry, agent: str) -> list[PowerStep]:
+    """All that happened to a command, to tell it again. Signed by whoever tells it."""
+    return [_step(entry, moment, agent) for moment in entry.moments]
 
 
-def _step(entry: Entry, moment: PowerMoment) -> PowerStep:
+def _step(entry: Entry, moment: PowerMoment, agent: str) -> PowerStep:
     return PowerStep(
         command_id=entry.command.id,
         machine_id=entry.command.machine_id,
         status=moment.status,
         at=moment.at,
-        agent=entry.intent.agent,
+        agent=agent,
         text=moment.text,
         command=entry.command if entry.intent.brings_command else None,
     )

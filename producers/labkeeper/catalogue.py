@@ -37,6 +37,12 @@ COMMANDS: Final = (
     Entry("writer", "consumers.description_writer.__main__", "Turn events into rows and changes.", SERVICES),
     Entry("relay", "consumers.outbox_relay.__main__", "Publish what operators changed.", SERVICES),
     Entry("watchdog", "consumers.watchdog.__main__", "Find machines that fell silent.", SERVICES),
+    Entry(
+        "powercycle-agent",
+        "consumers.powercycle_agent.__main__",
+        "Drive the power of a rack's machines.",
+        SERVICES,
+    ),
     Entry("fleet-stats", "consumers.fleet_stats.__main__", "Tell how the fleet does over time.", SERVICES),
     Entry("notifier", "consumers.notifier.__main__", "Tell people by webhook, Slack and mail.", SERVICES),
     Entry(

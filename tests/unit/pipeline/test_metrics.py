@@ -13,6 +13,7 @@ OWN = {
     "watchdog": "labkeeper_machines_marked_down_total",
     "facade": "sser_server_client_connections",
     "fleet-stats": "labkeeper_fleet_stats_told_until_seconds",
+    "powercycle-agent": "labkeeper_power_ports_owed",
     "monitor": "test_machine_monitor_available",
 }
 

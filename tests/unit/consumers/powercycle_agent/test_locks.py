@@ -46,7 +46,7 @@ async def _take(locks: Locks) -> None:
 
 @pytest.mark.integration
 async def test_a_lock_is_free_once_its_process_is_dead(tmp_path: Path) -> None:
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: ASYNC220  # quickly done
         [sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None

@@ -1,0 +1,311 @@
+"""The controllers at work: each has its open driver, its queue, and one task that does one thing at a time.
+
+What comes first goes first; in between, when nothing waits, the controller is probed, and a probe gives way to a command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from consumers.powercycle_agent.drivers.protocol import PowerDriver
+from consumers.powercycle_agent.executor import Executor, Relinquished
+from consumers.powercycle_agent.inventory import Controller, Outlet
+from consumers.powercycle_agent.journal import AlreadyKnown, Entry
+from consumers.powercycle_agent.locks import ControllerBusy, Locks
+from consumers.powercycle_agent.probing import States, trouble_of
+from consumers.powercycle_agent.settings import AgentSettings
+from pipeline import logs
+from pipeline.broker.waiting import is_set_within
+from pipeline.clock import Clock
+from pipeline.errors import LabkeeperError
+from schemas.power import PowerCommand, PowerRecord, PowerStatus
+
+log = logs.get_logger()
+
+_CLOSING_S: Final = 5.0
+_LOCK_S: Final = 60.0
+_BUSY_PAUSE_S: Final = 5.0
+_JITTER: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A new command."""
+
+    command: PowerCommand
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """A command that an agent began that is gone."""
+
+    record: PowerRecord
+
+    @property
+    def command(self) -> PowerCommand:
+        """What was asked for."""
+        return self.record.command
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """A command from our journal."""
+
+    entry: Entry
+    is_wanted: bool
+    """The lab waits for its end."""
+
+    @property
+    def command(self) -> PowerCommand:
+        """What was asked for."""
+        return self.entry.command
+
+
+Job = Order | TakeOver | Resume
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """What all controllers work with."""
+
+    executor: Executor
+    locks: Locks
+    states: States
+    clock: Clock
+    settings: AgentSettings
+
+
+class Line:
+    """One controller."""
+
+    def __init__(self, controller: Controller, driver: PowerDriver | None, trouble: str, crew: Crew) -> None:
+        """Without a driver, `trouble` says why there is none."""
+        self.controller = controller
+        self.debts: list[Entry] = []
+        """Ended commands whose port may be off and should be on."""
+        self._driver = driver
+        self._trouble = trouble
+        self._crew = crew
+        self._queue: deque[Job] = deque()
+        self._current: Job | None = None
+        self._withdrawn: set[str] = set()
+        self._wake = asyncio.Event()
+        self._is_retired = False
+        self._probe_at = 0.0
+
+    def add(self, job: Job) -> None:
+        """Do it when its turn comes."""
+        self._queue.append(job)
+        self._wake.set()
+
+    def owe(self, entry: Entry) -> None:
+        """Try at every probe until this entry's port is on."""
+        self.debts.append(entry)
+        self._probe_at = 0.0
+        self._wake.set()
+
+    def give_up_debts(self) -> list[Entry]:
+        """Somebody else sees to them."""
+        debts, self.debts = self.debts, []
+        return debts
+
+    def withdraw(self, command_id: str) -> None:
+        """Do not begin this one, if it is waiting."""
+        self._withdrawn.add(command_id)
+        waiting = [job for job in self._queue if isinstance(job, Order) and job.command.id == command_id]
+        for job in waiting:
+            self._queue.remove(job)
+            self._decline(job.command, PowerStatus.CANCELLED, "withdrawn")
+
+    def busy_with(self) -> set[str]:
+        """Ids of the commands that wait or are under way."""
+        jobs = [*self._queue, *([self._current] if self._current else [])]
+        return {job.command.id for job in jobs} | {entry.command.id for entry in self.debts}
+
+    def retire(self) -> list[Job]:
+        """Come to an end with what is under way; return what was not begun."""
+        self._is_retired = True
+        waiting = list(self._queue)
+        self._queue.clear()
+        self._wake.set()
+        return waiting
+
+    async def run(self) -> None:
+        """Work until retired."""
+        try:
+            while (job := await self._next()) is not None:
+                self._current = job
+                try:
+                    await self._do(job)
+                finally:
+                    self._current = None
+                    self._withdrawn.discard(job.command.id)
+                    self._let_go(job)
+        finally:
+            for job in self.retire():
+                self._let_go(job)
+            for entry in self.debts:
+                entry.release()
+            await self._close()
+
+    def _let_go(self, job: Job) -> None:
+        """What the journal keeps and we do not go on with, somebody may take."""
+        if isinstance(job, Resume) and job.entry.end is None and job not in self._queue:
+            job.entry.release()
+
+    async def _next(self) -> Job | None:
+        """What to do now; meanwhile the controller is probed. None: retired."""
+        while True:
+            self._wake.clear()
+            if self._queue:
+                return self._queue.popleft()
+            if self._is_retired:
+                return None
+            pause = self._probe_at - time.monotonic()
+            if pause <= 0:
+                await self._probe_unless_woken()
+            else:
+                await is_set_within(self._wake, pause)
+
+    # --- commands ------------------------------------------------------------------------------------------------------
+
+    async def _do(self, job: Job) -> None:
+        if self._driver is None:
+            self._turn_down(job, f"{self.controller.name} cannot be used: {self._trouble}")
+            return
+        try:
+            async with self._crew.locks.hold(self.controller.name, patience_s=self._patience_for(job)):
+                ended = await self._drive(job, self._driver)
+        except ControllerBusy as error:
+            self._postpone(job, str(error))
+        except AlreadyKnown:
+            log.debug("command_known", command=job.command.id)
+        except Relinquished as error:
+            log.warning("command_relinquished", command=job.command.id, reason=str(error))
+        except LabkeeperError as error:
+            self._turn_down(job, str(error))
+        else:
+            if ended is not None:
+                await self._account_for(ended)
+
+    async def _drive(self, job: Job, driver: PowerDriver) -> Entry | None:
+        executor = self._crew.executor
+        match job:
+            case Order(command) if command.id in self._withdrawn:
+                self._decline(command, PowerStatus.CANCELLED, "withdrawn")
+                return None
+            case Order(command):
+                done = await executor.carry_out(command, self._outlet_of(command), driver)
+            case TakeOver(record):
+                done = await executor.take_over(record, self._outlet_of(record.command), driver)
+            case Resume(entry, is_wanted):
+                outlet = Outlet(entry.command.machine_id, self.controller, entry.intent.port)
+                done = await executor.resume(entry, outlet, driver, is_wanted=is_wanted)
+            case _:
+                assert_never(job)
+        return done if isinstance(done, Entry) else None
+
+    def _patience_for(self, job: Job) -> float:
+        if isinstance(job, Order):
+            return max(0.0, (job.command.expires_at - self._crew.clock.now()).total_seconds())
+        return _LOCK_S
+
+    def _postpone(self, job: Job, reason: str) -> None:
+        log.warning("controller_busy", command=job.command.id, reason=reason)
+        if isinstance(job, Order):
+            self._decline(job.command, PowerStatus.EXPIRED, f"it was not begun in time: {reason}")
+        else:
+            self.add(job)
+
+    def _turn_down(self, job: Job, reason: str) -> None:
+        match job:
+            case Order(command):
+                self._decline(command, PowerStatus.REFUSED, reason)
+            case TakeOver(record):
+                log.error("command_not_taken_over", command=record.command.id, reason=reason)
+            case Resume(entry):
+                log.error("command_not_carried_on", command=entry.command.id, reason=reason)
+                entry.release()  # the journal keeps it
+
+    def _decline(self, command: PowerCommand, status: PowerStatus, text: str) -> None:
+        self._crew.executor.decline(command, status, text)
+
+    def _outlet_of(self, command: PowerCommand) -> Outlet:
+        return Outlet(command.machine_id, self.controller, self.controller.ports[command.machine_id])
+
+    async def _account_for(self, ended: Entry) -> None:
+        """Remember what its port is owed, or that nothing is owed to it any more."""
+        if ended.owes:
+            self.debts.append(ended)
+        elif ended.end is not None and ended.end.status is PowerStatus.DONE:
+            for entry in [entry for entry in self.debts if entry.intent.port == ended.intent.port]:
+                await asyncio.to_thread(entry.settle)
+        self._forget_settled()
+        failed = ended.end is not None and ended.end.status is PowerStatus.FAILED
+        if failed or self._crew.states.is_in_error(self.controller):
+            self._probe_at = 0.0
+
+    def _forget_settled(self) -> None:
+        self.debts = [entry for entry in self.debts if entry.owes]
+
+    # --- in between ----------------------------------------------------------------------------------------------------
+
+    async def _probe_unless_woken(self) -> None:
+        probing = asyncio.ensure_future(self._probe())
+        waking = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait({probing, waking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waking.cancel()
+            if not probing.done():
+                probing.cancel()
+            await asyncio.wait({probing, waking})
+        if not probing.cancelled():
+            probing.result()
+
+    async def _probe(self) -> None:
+        settings = self._crew.settings
+        trouble = self._trouble
+        if self._driver is not None:
+            try:
+                async with self._crew.locks.hold(self.controller.name):
+                    trouble = await trouble_of(self._driver, settings.probe_limit.total_seconds())
+                    trouble = await self._pay_debts(self._driver) or trouble
+            except ControllerBusy:  # and so it answers somebody
+                self._probe_at = time.monotonic() + _BUSY_PAUSE_S
+                return
+            except Relinquished:
+                self._probe_at = time.monotonic() + _BUSY_PAUSE_S
+                return
+            except LabkeeperError as error:
+                trouble = str(error)
+        self._crew.states.found(self.controller, trouble)
+        every = settings.probe_owing_every if self.debts else settings.probe_every
+        spread = random.uniform(1 - _JITTER, 1)  # noqa: S311  # spreads load, guards nothing
+        self._probe_at = time.monotonic() + every.total_seconds() * spread
+
+    async def _pay_debts(self, driver: PowerDriver) -> str:
+        """Switch on what should be on. What still is not, in words."""
+        kind = self.controller.driver
+        troubles = []
+        for entry in self.debts:
+            why = await self._crew.executor.settle(entry, driver, reads_back=kind is None or kind.reads_back)
+            if why:
+                machine = entry.command.machine_id
+                troubles.append(
+                    f"port {entry.intent.port} of {machine} may be off and cannot be switched on: {why}"
+                )
+        self._forget_settled()
+        return "; ".join(troubles)
+
+    async def _close(self) -> None:
+        if self._driver is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSING_S):
+                    await self._driver.close()

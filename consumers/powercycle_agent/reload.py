@@ -1,0 +1,66 @@
+"""Notices that the configuration has changed, and reads it; a bad one changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+from consumers.powercycle_agent.inventory import Inventory
+from pipeline import logs, metrics
+from pipeline.broker.waiting import is_set_within
+from pipeline.errors import Misconfigured
+
+log = logs.get_logger()
+
+_Look = tuple[int, int, int] | None
+
+
+class Configuration:
+    """The file, and what it said last that could be used."""
+
+    def __init__(self, path: Path, read: Callable[[Path], Inventory]) -> None:
+        """Reads it at once. Raises `Misconfigured`: there is no configuration before it to stay with."""
+        self._path = path
+        self._read = read
+        self._seen = _look(path)
+        self.inventory = read(path)
+        self.reload = asyncio.Event()
+        """Set: read it again, whether it looks changed or not."""
+
+    async def watch(self, every: timedelta, changed: Callable[[Inventory], None]) -> None:
+        """Tell of every new configuration that can be used, until cancelled."""
+        while True:
+            asked = await is_set_within(self.reload, every.total_seconds())
+            self.reload.clear()
+            seen = await asyncio.to_thread(_look, self._path)
+            if seen == self._seen and not asked:
+                continue
+            self._seen = seen
+            if await self._take():
+                changed(self.inventory)
+
+    async def _take(self) -> bool:
+        try:
+            inventory = await asyncio.to_thread(self._read, self._path)
+        except Misconfigured as error:
+            metrics.POWER_RELOADS_FAILED.inc()
+            log.error(  # noqa: TRY400  # no bug
+                "configuration_not_taken",
+                reason=str(error),
+                note="the one before stays in force until this is mended",
+            )
+            return False
+        is_new = inventory != self.inventory
+        self.inventory = inventory
+        log.info("configuration_taken", controllers=len(inventory.controllers), changed=is_new)
+        return is_new
+
+
+def _look(path: Path) -> _Look:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size
