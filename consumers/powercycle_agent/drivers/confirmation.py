@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from consumers.powercycle_agent.drivers.errors import NotConfirmed, Unreachable
+from consumers.powercycle_agent.drivers.errors import NotConfirmed
+from consumers.powercycle_agent.drivers.limits import within
 from consumers.powercycle_agent.drivers.protocol import PortState
 
 _SHORTEST_PAUSE_S: Final = 0.05
@@ -23,7 +24,9 @@ async def confirm(
     device: str,
     within_s: float = 3.0,
 ) -> None:
-    """Ask, less and less often, until the port is as wanted, at least once. Raises `NotConfirmed` after `within_s`, and what `status` raises."""
+    """Ask, less and less often, until the port is as wanted, at least once. Raises `NotConfirmed` after `within_s`, and
+    what `status` raises.
+    """
     deadline = time.monotonic() + within_s
     pause_s = _SHORTEST_PAUSE_S
     while (state := await status(port)) is not wanted:
@@ -61,10 +64,7 @@ class ConfirmingDriver(ABC):
         """Tell the device what the port is to be, once. Need not wait until it is so."""
 
     async def _turn(self, port: str, wanted: PortState) -> None:
-        try:
-            async with asyncio.timeout(self._limit_s):
-                await self.tell(port, wanted)
-                if self._confirm_s is not None:
-                    await confirm(self.status, port, wanted, device=self.device, within_s=self._confirm_s)
-        except TimeoutError as error:
-            raise Unreachable(f"{self.device} did not answer within {self._limit_s:g} s") from error
+        async with within(self._limit_s, self.device):
+            await self.tell(port, wanted)
+            if self._confirm_s is not None:
+                await confirm(self.status, port, wanted, device=self.device, within_s=self._confirm_s)

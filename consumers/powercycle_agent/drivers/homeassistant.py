@@ -42,8 +42,6 @@ class HomeAssistantSettings(WebSettings):
     """Name of the environment variable."""
     domain: Annotated[str, Field(pattern="^[a-z_]+$")] = "homeassistant"
     """Of the services `turn_on` and `turn_off`; `homeassistant` takes all kinds of entities."""
-    confirm_s: Annotated[float, Field(gt=0, le=60)] = 5
-    """Seconds that a port may take to be as it was told; radio takes its time."""
 
     @field_validator("ports")
     @classmethod

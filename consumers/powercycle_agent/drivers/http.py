@@ -37,8 +37,8 @@ from consumers.powercycle_agent.drivers.errors import (
     UnknownPort,
     Unreachable,
 )
+from consumers.powercycle_agent.drivers.limits import LimitedSettings
 from consumers.powercycle_agent.drivers.secrets import Secrets
-from consumers.powercycle_agent.drivers.settings import ControllerSettings
 
 MAX_ANSWER: Final = 1 << 20
 """Bytes of a body. None of our devices says that much."""
@@ -87,15 +87,11 @@ WebAddress = Annotated[str, Field(max_length=1000), AfterValidator(_web_address)
 """`http://…` or `https://…`, perhaps with a path, without a user, a query or a slash at the end."""
 
 
-class WebSettings(ControllerSettings):
+class WebSettings(LimitedSettings):
     """A controller that speaks HTTP."""
 
     address: WebAddress
     """Such as `http://10.0.0.5`."""
-    limit_s: Annotated[float, Field(gt=0, le=60)] = 10
-    """Seconds that a call may take."""
-    confirm_s: Annotated[float, Field(gt=0, le=60)] = 3
-    """Seconds that a port may take to be as it was told."""
     verify: bool = True
     """`false`: take any certificate. Better name the right one with `ca_file`."""
     ca_file: str | None = None

@@ -1,4 +1,4 @@
-"""How long a call may take, for drivers that do not speak HTTP."""
+"""How long a call may take."""
 
 from __future__ import annotations
 
