@@ -24,6 +24,7 @@ from consumers.powercycle_agent.entry_secrets import secrets_in
 from consumers.powercycle_agent.inventory import Controller, Inventory
 from consumers.powercycle_agent.key_places import KeyPlaces, find_keys
 from consumers.powercycle_agent.key_places import Path as KeyPath
+from consumers.powercycle_agent.plain_text import plain, quoted, short
 from consumers.powercycle_agent.registry import BrokenKind, Registry, check_settings
 from pipeline import logs
 from pipeline.errors import Misconfigured
@@ -31,9 +32,6 @@ from pipeline.json5_file import parse_json5, read_text
 from schemas.ids import MACHINE_ID_RULE, is_machine_id
 
 _MAX_LABEL: Final = 100
-_MAX_SHOWN: Final = 60
-"""Characters of a name from the file that an error repeats."""
-
 _PORT = TypeAdapter[str](Port)
 
 log = logs.get_logger()
@@ -101,10 +99,10 @@ class _File:
         self._faults.append(self._place(at, text))
 
     def _place(self, at: KeyPath, text: str) -> _Fault:
-        place = "/".join(shown(part, quotes=False) for part in at[:2])
-        key = ".".join(shown(part, quotes=False) for part in at[2:])
+        place = "/".join(short(part) for part in at[:2])
+        key = ".".join(short(part) for part in at[2:])
         line = self._keys.line_of(at)
-        parts = [f"{self._path}:{line}", place, key, text]
+        parts = [f"{self._path}:{line}", place, key, plain(text)]
         return line, ": ".join(part for part in parts if part)
 
     def _find_twice(self) -> None:
@@ -161,7 +159,7 @@ class _File:
         for machine_id, port in sorted(given.items()) if isinstance(given, dict) else ():
             here = (*at, "ports", machine_id)
             if not is_machine_id(machine_id):
-                rule = f"{shown(machine_id)} cannot be a machine's id: that has {MACHINE_ID_RULE}"
+                rule = f"{quoted(machine_id)} cannot be a machine's id: that has {MACHINE_ID_RULE}"
                 problems.append(self._place(here[:3], rule))
                 continue
             self._claim(machine_id, here)
@@ -196,15 +194,7 @@ def _is_machine(path: KeyPath) -> bool:
 
 
 def _exists(machine_id: str | int) -> str:
-    return f"Device {shown(machine_id)} already exists."
-
-
-def shown(name: object, *, quotes: bool = True) -> str:
-    """A name from the file as an error shows it: on one line, not too long, harmless to a terminal."""
-    text = str(name)
-    if quotes or not text.isprintable():
-        text = repr(text)
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+    return f"Device {quoted(machine_id)} already exists."
 
 
 def unknown_kind(name: str, known: list[str]) -> str:

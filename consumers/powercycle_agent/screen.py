@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import click
 
+from consumers.powercycle_agent.plain_text import plain
+
 TABLE: Final = "table"
 JSON: Final = "json"
 
@@ -19,15 +21,6 @@ output_option = click.option(
     show_default=True,
     help="table is for people; json is exact.",
 )
-
-
-def plain(text: str) -> str:
-    """The text on one line; what does not print is spelled out."""
-    return "".join(character if character.isprintable() else _spelled(character) for character in text)
-
-
-def _spelled(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def write_columns(rows: Sequence[Sequence[str]], *, write: Callable[[str], Any] = click.echo) -> None:

@@ -18,8 +18,9 @@ from consumers.powercycle_agent.drivers.ssh import HostKey, SshSettings, host_ke
 from consumers.powercycle_agent.inventory import Controller
 from consumers.powercycle_agent.known_hosts import Judgement, KnownHosts, Standing
 from consumers.powercycle_agent.places import known_hosts
+from consumers.powercycle_agent.plain_text import plain, quoted
 from consumers.powercycle_agent.registry import Registry
-from consumers.powercycle_agent.screen import plain, tell
+from consumers.powercycle_agent.screen import tell
 from pipeline.command import CommandFailed, ExitCode
 from pipeline.errors import Misconfigured
 
@@ -117,10 +118,10 @@ def _named(controllers: Sequence[Controller], name: str, file: Path) -> list[Con
     if not found:
         close = difflib.get_close_matches(name, [one.name for one in controllers], n=1)
         hint = f": did you mean {close[0]}?" if close else ""
-        raise CommandFailed(f"there is no controller {plain(name)!r} in {file}{hint}", ExitCode.NOT_FOUND)
+        raise CommandFailed(f"there is no controller {quoted(name)} in {file}{hint}", ExitCode.NOT_FOUND)
     if len(found) > 1 and name not in {one.name for one in found}:
         both = " and ".join(one.name for one in found)
-        raise CommandFailed(f"{plain(name)!r} may be {both}: say which", ExitCode.USAGE)
+        raise CommandFailed(f"{quoted(name)} may be {both}: say which", ExitCode.USAGE)
     return found
 
 
