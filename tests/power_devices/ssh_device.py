@@ -28,8 +28,8 @@ class SshDevice(PowerDevice):
     def __init__(self, ports: Sequence[str]) -> None:
         super().__init__(ports)
         self.host_key_algorithm = "ssh-ed25519"
-        self.algorithms: dict[str, Sequence[str]] = {}
-        """Others than asyncssh's default ones."""
+        self.algorithms: dict[str, Sequence[str]] = {"encryption_algs": ["aes128-gcm@openssh.com"]}
+        """Others than asyncssh's default ones; this one is quick."""
         self.user_key: asyncssh.SSHKey | None = None
         self.logins = 0
         self._server: asyncssh.SSHAcceptor | None = None

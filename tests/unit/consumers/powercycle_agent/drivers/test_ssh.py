@@ -235,8 +235,6 @@ async def test_an_address_that_leads_nowhere_is_unreachable(drivers: Drivers, ad
 
 @pytest.mark.parametrize("address", ["-oProxyCommand=x", "a b", "a;b", "$(a)", "a/b", "\n"])
 def test_an_address_is_a_name_or_a_number(drivers: Drivers, address: str) -> None:
-    if address.startswith("-"):
-        address += "=y"
     with pytest.raises(ValidationError):
         SshSettings.model_validate(drivers.entry(address=address))
 
