@@ -10,8 +10,8 @@ MIN_LENGTH: Final = 3
 """Characters; blotting out shorter ones would spoil words by chance."""
 
 _KEY = re.compile(r"passw|passphrase|secret|token|community|authorization|(?:^|[_-])key$", re.IGNORECASE)
-_ELSEWHERE: Final = ("_file", "_variable", "_env")
-"""Ends of keys that only say where a secret is."""
+_ELSEWHERE: Final = ("_file", "_variable", "_env", "host_key", "public_key")
+"""Ends of keys that only say where a secret is, or name a public key."""
 _IN_URL = re.compile(r"://[^/@:]*:([^/@]+)@")
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumers.powercycle_agent.configuration import Reading, read_configuration
+from consumers.powercycle_agent.entry_secrets import secrets_in
 from consumers.powercycle_agent.registry import Registry
 
 OLD = """{
@@ -91,3 +92,22 @@ def test_no_kinds_checks_break_whatever_an_entry_says(tmp_path: Path, data: st.D
         assert problem.startswith(f"{tmp_path}/powercycle.json5:1: {kind.name}/it: ")
         assert "cannot read this entry" not in problem
         assert problem.isprintable()
+
+
+def test_every_secret_of_every_kind_is_known_to_be_one() -> None:
+    secret_keys = [
+        (name, key)
+        for name in registry().names
+        for key, field in registry().kind(name).settings.model_fields.items()
+        if "SecretStr" in str(field.annotation)
+    ]
+    assert ("edgeswitch", "password") in secret_keys
+    for name, key in secret_keys:
+        assert list(secrets_in({name: {"it": {key: "hunter2"}}})) == ["hunter2"], (name, key)
+
+
+def test_no_key_that_only_says_where_a_secret_is_counts_as_one() -> None:
+    for name in registry().names:
+        for key, field in registry().kind(name).settings.model_fields.items():
+            if "SecretStr" not in str(field.annotation):
+                assert list(secrets_in({key: "/etc/x"})) == [], (name, key)
