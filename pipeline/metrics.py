@@ -72,6 +72,19 @@ CHANGES_SENT: Final = Counter(
     "machine_change_send_success", "Changes published, by sender.", ["type"], registry=WRITER
 )
 
+POWER_STEPS: Final = Counter(
+    "labkeeper_power_steps",
+    "Steps of power commands that agents told, by status.",
+    ["status"],
+    registry=WRITER,
+)
+POWER_REPORTS: Final = Counter(
+    "labkeeper_power_reports",
+    "What agents told of machines' power controllers, by state.",
+    ["state"],
+    registry=WRITER,
+)
+
 # --- whoever reads a topic or parks messages ---------------------------------------------------------------------------
 BATCH_RECORDS: Final = Histogram(
     "labkeeper_batch_records", "Messages in a batch.", ["group"], buckets=_RECORDS, registry=CONSUMER

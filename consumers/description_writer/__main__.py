@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
+from consumers.description_writer.power import PowerResults
 from consumers.description_writer.service import DescriptionWriter
 from consumers.description_writer.settings import WriterSettings
 from pipeline import command as commands
 from pipeline.clock import SystemClock
 from pipeline.factory import open_broker, open_store
-from pipeline.service import serve
+from pipeline.service import serve, together
 from pipeline.settings import Connections
 
 _DEFAULTS = WriterSettings()
@@ -50,8 +51,8 @@ be looked through again and again."""
 def command(max_records: int, max_wait_ms: int, max_event_bytes: int, **options: Any) -> None:
     """Turn machines' events into rows, and tell the changes.
 
-    Reads `machine.events`, applies each batch in one transaction, publishes `machine.changes`. Start as many as you like:
-    they share the work. What cannot be processed is parked; see `labkeeper dead --help`.
+    Reads `machine.events` and `power.results`, applies each batch in one transaction, publishes `machine.changes`. Start
+    as many as you like: they share the work. What cannot be processed is parked; see `labkeeper dead --help`.
 
     \b
       labkeeper writer --database-url postgresql:///labkeeper
@@ -73,7 +74,11 @@ def command(max_records: int, max_wait_ms: int, max_event_bytes: int, **options:
 
 async def _write(connections: Connections, settings: WriterSettings, stop: asyncio.Event) -> None:
     async with open_store(connections, stop) as store, open_broker(connections) as broker:
-        await DescriptionWriter(store, broker, SystemClock(), settings).run(stop)
+        clock = SystemClock()
+        await together(
+            DescriptionWriter(store, broker, clock, settings).run(stop),
+            PowerResults(store, broker, clock, settings.reject_limit).run(stop),
+        )
 
 
 if __name__ == "__main__":

@@ -15,23 +15,21 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Final, Protocol
+from typing import Protocol
 
 from consumers.description_writer.decode import EventChange, decode_all
 from consumers.description_writer.settings import GROUP, WriterSettings
+from consumers.description_writer.settlement import acknowledge, apply_or_split, log_rejected
 from pipeline import logs, metrics
 from pipeline.broker.deadletter import DeadLetters
 from pipeline.broker.protocol import Batch, Broker, Lag, Received, Subscription
 from pipeline.broker.reading import until_stopped
 from pipeline.clock import Clock
-from pipeline.errors import LeaseLost, Rejected, Retryable
+from pipeline.errors import Retryable
 from pipeline.service import Abandoned, persist, together, wait_for
 from pipeline.store.messages import change_message
 from pipeline.store.protocol import LABKEEPER_USER, ProgressLog, Store, Updated
 from schemas.topics import MACHINE_EVENTS
-
-_TOLD: Final = 10
-"""Dead letters of one batch that the log names: a flood must not fill the disk twice."""
 
 log = logs.get_logger()
 
@@ -104,34 +102,15 @@ class DescriptionWriter:
         self, work_in: asyncio.Queue[_Work | None], out: asyncio.Queue[_Work | None], stop: asyncio.Event
     ) -> None:
         while (work := await work_in.get()) is not None:
-            work.updated = await self._apply_or_split(work.changes, work.rejected, stop)
+            work.updated = await apply_or_split(work.changes, self._update, work.rejected, stop)
             await out.put(work)
         await out.put(None)
 
-    async def _apply_or_split(
-        self, changes: Sequence[EventChange], rejected: list[tuple[Received, str]], stop: asyncio.Event
-    ) -> list[Updated]:
-        """Apply in one transaction; if that fails for one event's sake, halve until that event is alone."""
-        if not changes:
-            return []
+    async def _update(self, changes: Sequence[EventChange]) -> Sequence[Updated]:
         by_machine: dict[str, list[EventChange]] = {}
         for change in changes:
             by_machine.setdefault(change.machine_id, []).append(change)
-        now = changes[-1].message.published_at
-        try:
-            return list(
-                await persist(
-                    partial(self._store.update_many, by_machine, now=now), "store_unavailable", stop
-                )
-            )
-        except Rejected as error:
-            if len(changes) == 1:
-                metrics.STORE_UPDATE_FAIL.inc()
-                rejected.append((changes[0].message, str(error)))
-                return []
-            middle = len(changes) // 2
-            first = await self._apply_or_split(changes[:middle], rejected, stop)
-            return first + await self._apply_or_split(changes[middle:], rejected, stop)
+        return await self._store.update_many(by_machine, now=changes[-1].message.published_at)
 
     async def _finish(
         self, reader: Subscription, work_in: asyncio.Queue[_Work | None], stop: asyncio.Event
@@ -146,20 +125,11 @@ class DescriptionWriter:
                 await persist(partial(self._broker.publish, messages), "broker_unavailable", stop)
             if work.rejected:
                 await persist(partial(self._dead_letters.put, work.rejected), "broker_unavailable", stop)
-                _log_rejected(work.rejected)
-            await self._acknowledge(reader, work.batch, stop)
+                log_rejected(work.rejected)
+            await acknowledge(reader, work.batch, stop)
             _count(work, len(messages))
             self._dead_letters.count(read=len(work.batch.messages), rejected=len(work.rejected))
         stop.set()
-
-    async def _acknowledge(self, reader: Subscription, batch: Batch, stop: asyncio.Event) -> None:
-        async def once() -> None:
-            try:
-                await reader.acknowledge(batch)
-            except LeaseLost as error:
-                log.warning("lease_lost", reason=str(error), records=len(batch.messages))
-
-        await persist(once, "broker_unavailable", stop)
 
     async def _tell_progress(self, stop: asyncio.Event) -> None:
         """Record how far the group is, for the watchdog, and show it as metrics."""
@@ -197,20 +167,6 @@ def _show(lags: Sequence[Lag]) -> float:
         if lag.oldest_unread_at is not None:
             oldest = max(oldest, (lag.measured_at - lag.oldest_unread_at).total_seconds())
     return oldest
-
-
-def _log_rejected(rejected: Sequence[tuple[Received, str]]) -> None:
-    for message, reason in rejected[:_TOLD]:
-        log.warning(
-            "dead_letter",
-            topic=message.topic,
-            partition=message.partition,
-            offset=message.offset,
-            key=message.key,
-            reason=reason,
-        )
-    if len(rejected) > _TOLD:
-        log.warning("dead_letters_more", count=len(rejected) - _TOLD, note="labkeeper dead list shows them")
 
 
 def _count(work: _Work, published: int) -> None:

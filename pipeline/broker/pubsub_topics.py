@@ -18,11 +18,12 @@ from pipeline.broker.catalogue import Catalogue, partition_warnings
 from pipeline.broker.protocol import TopicReport, TopicState
 from pipeline.broker.pubsub_service import AlreadyThere, NotThere, Service
 from pipeline.broker.pubsub_wire import Names
-from schemas.topics import DEAD_SUFFIX, MACHINE_CHANGES, MACHINE_EVENTS, Topic, dead_letters_of
+from schemas.topics import DEAD_SUFFIX, MACHINE_CHANGES, MACHINE_EVENTS, POWER_RESULTS, Topic, dead_letters_of
 
 GROUPS: Final[Mapping[str, Sequence[str]]] = {
     MACHINE_EVENTS: ("description-writer",),
     MACHINE_CHANGES: ("fleet-stats",),
+    POWER_RESULTS: ("description-writer",),
 }
 """Groups whose subscriptions are made together with their topic, so that nothing is missed before they first read."""
 

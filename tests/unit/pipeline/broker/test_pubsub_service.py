@@ -21,7 +21,7 @@ from pipeline.broker.pubsub_service import (
 from pipeline.broker.pubsub_topics import GROUPS
 from pipeline.errors import BrokerUnavailable, LabkeeperError, Misconfigured, Rejected
 from pipeline.settings import PubsubSettings
-from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS
+from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS, POWER_RESULTS
 
 TOPIC = "projects/lab/topics/labkeeper.machine.events"
 Code = grpc.StatusCode
@@ -93,4 +93,8 @@ async def test_an_address_where_nobody_listens_is_an_unavailable_broker() -> Non
 
 
 def test_the_subscriptions_of_the_services_are_made_with_the_topics() -> None:
-    assert GROUPS == {MACHINE_EVENTS: (WRITERS,), MACHINE_CHANGES: (STATISTICIANS,)}
+    assert GROUPS == {
+        MACHINE_EVENTS: (WRITERS,),
+        MACHINE_CHANGES: (STATISTICIANS,),
+        POWER_RESULTS: (WRITERS,),
+    }
