@@ -17,6 +17,7 @@ from consumers.powercycle_agent.drivers.errors import DriverError
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.inventory import Controller
 from consumers.powercycle_agent.places import CONFIGURATION, secrets_of
+from consumers.powercycle_agent.probing import trouble_of
 from consumers.powercycle_agent.registry import Registry, open_driver
 from consumers.powercycle_agent.screen import JSON, output_option, tell, write_columns, write_json
 from pipeline.command import ExitCode
@@ -77,35 +78,20 @@ async def ask_all(
             reason = await _reason(controller, secrets, limit_s)
             return Answer(reason, time.monotonic() - began)
 
-    answers = await asyncio.gather(*map(ask, controllers), return_exceptions=True)
-    return {
-        controller.name: _answer_of(answer) for controller, answer in zip(controllers, answers, strict=True)
-    }
-
-
-def _answer_of(result: Answer | BaseException) -> Answer:
-    """A driver that breaks its promise, to raise nothing but `DriverError`s, does not hide what the others say."""
-    if isinstance(result, Answer):
-        return result
-    if not isinstance(result, Exception):
-        raise result
-    return Answer(f"its driver is broken: {type(result).__name__}: {result}", 0.0)
+    answers = await asyncio.gather(*map(ask, controllers))
+    return {controller.name: answer for controller, answer in zip(controllers, answers, strict=True)}
 
 
 async def _reason(controller: Controller, secrets: Secrets, limit_s: float) -> str:
     """Why the controller cannot be used; empty: it answers."""
     try:
-        async with asyncio.timeout(limit_s):
-            driver = open_driver(controller, secrets)
-            try:
-                await driver.probe()
-            finally:
-                await driver.close()
+        driver = open_driver(controller, secrets)
     except DriverError as error:
-        return str(error) or type(error).__name__
-    except TimeoutError:
-        return f"no answer within {limit_s:g} s"
-    return ""
+        return str(error)
+    try:
+        return await trouble_of(driver, limit_s)
+    finally:
+        await driver.close()
 
 
 def _usable(reading: Reading) -> list[Controller]:

@@ -212,7 +212,10 @@ def _soft_reboot(kind: DriverKind, settings: ControllerSettings) -> SoftReboot |
 
 
 def _warnings(path: Path, content: Mapping[str, Any]) -> Iterable[str]:
-    mode = path.stat().st_mode
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # it was read, and has been replaced or taken away since
+        return
     everybody = stat.S_ISREG(mode) and mode & stat.S_IROTH
     if everybody and any(secrets_in(content)):
         yield f"{path} holds passwords, and every user of this computer can read it: chmod o-r {path}"

@@ -30,29 +30,32 @@ def state_directory(environment: Mapping[str, str], *, system: Path = SYSTEM_STA
     Raises `Misconfigured` when there is one of the whole host but not for this user: with a directory of its own, a second
     process would not see the first one's locks.
     """
+    directory = _directory(environment, system)
+    if directory == system and os.geteuid() != 0 and not os.access(system, os.W_OK | os.X_OK):
+        raise Misconfigured(
+            f"{system} belongs to this host's power agent, and this user cannot write there: work as the agent's user, or "
+            f"join its group; {STATE_VARIABLE} names another directory, for ports that the agent does not drive"
+        )
+    return directory
+
+
+def _directory(environment: Mapping[str, str], system: Path) -> Path:
     named = environment.get(STATE_VARIABLE, "")
     if named:
         return Path(named)
     if os.geteuid() == 0:
         return system
     try:
-        shared = system.is_dir()
+        is_there = system.is_dir()
     except PermissionError:  # a directory above it is closed: there is one, and it is not for us
-        shared = True
-    if not shared:
-        return platformdirs.user_state_path("labkeeper") / "powercycle"
-    if not os.access(system, os.W_OK | os.X_OK):
-        raise Misconfigured(
-            f"{system} belongs to this host's power agent, and this user cannot write there: work as the agent's user, or "
-            f"join its group; {STATE_VARIABLE} names another directory, for ports that the agent does not drive"
-        )
-    return system
+        is_there = True
+    return system if is_there else platformdirs.user_state_path("labkeeper") / "powercycle"
 
 
 def known_hosts(environment: Mapping[str, str], *, system: Path = SYSTEM_STATE) -> Path:
     """The file of the controllers' host keys; it need not be there yet."""
     named = environment.get(KNOWN_HOSTS_VARIABLE, "")
-    return Path(named) if named else state_directory(environment, system=system) / "known_hosts"
+    return Path(named) if named else _directory(environment, system) / "known_hosts"
 
 
 def secrets_of(environment: Mapping[str, str]) -> Secrets:

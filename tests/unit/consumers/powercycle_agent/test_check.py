@@ -172,8 +172,8 @@ async def test_a_controller_that_never_answers_is_given_up(tmp_path: Path) -> No
         async def probe(self) -> None:
             await asyncio.Event().wait()
 
-    answers = await ask_all(strips(1, Stuck), Secrets({}, tmp_path), limit_s=0.05)
-    assert answers["mpower/s0"].reason == "no answer within 0.05 s"
+    answers = await ask_all(strips(1, Stuck), Secrets({}, tmp_path), limit_s=1)
+    assert answers["mpower/s0"].reason == "no answer within 1 s"
 
 
 async def test_a_driver_that_is_broken_hides_nobody_elses_answer(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ async def test_a_driver_that_is_broken_hides_nobody_elses_answer(tmp_path: Path)
     controllers = [first, replace(second, driver=strip())]
     answers = await ask_all(controllers, Secrets({}, tmp_path))
     assert [answers[name].reason for name in ("mpower/s0", "mpower/s1")] == [
-        "its driver is broken: ZeroDivisionError: oh",
+        "the driver failed: ZeroDivisionError: oh",
         "",
     ]
 
@@ -217,12 +217,6 @@ def test_the_keys_of_a_kind_are_listed(check: Callable[..., Result]) -> None:
     assert schema["required"] == ["ports", "address"]
     with pytest.raises(CommandFailed, match=r"did you mean mpower\?"):
         invoke(drivers_command, ["mpowr"])
-
-
-def test_every_kind_that_is_installed_can_tell_its_keys() -> None:
-    registry = Registry.installed()
-    for name in registry.names:
-        assert invoke(drivers_command, [name]).stdout.startswith("KEY ")
 
 
 def test_a_broken_kind_is_listed_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -307,6 +307,19 @@ def test_a_file_with_passwords_that_everybody_can_read_is_warned_of(
     assert found.warnings == ((expected,) if warned else ())
 
 
+def test_a_file_that_goes_away_after_it_was_read_was_read(tmp_path: Path) -> None:
+    path = write(tmp_path, OLD)
+
+    class Removing(Registry):
+        def kind(self, name: str) -> DriverKind:
+            path.unlink(missing_ok=True)
+            return kinds().kind(name)
+
+    registry = Removing({name: kinds().kind(name) for name in kinds().names})
+    assert len(read_inventory(path, registry).controllers) == 2
+    assert not path.exists()
+
+
 def test_a_configuration_may_come_through_a_pipe(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     with os.fdopen(writer, "wb") as pipe:
@@ -334,7 +347,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 @given(
     ANYTHING
     | st.fixed_dictionaries({"edgeswitch": st.fixed_dictionaries({"sw1": ANYTHING, "sw2": ANYTHING})})

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from consumers.powercycle_agent.configuration import Reading, read_configuration
+from consumers.powercycle_agent.driver_listing import drivers_command
 from consumers.powercycle_agent.entry_secrets import secrets_in
 from consumers.powercycle_agent.registry import Registry
 
@@ -78,7 +80,7 @@ def test_what_was_said_of_a_wrong_entry_still_is(tmp_path: Path, old: str, new: 
     assert problem.endswith(said)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
 @given(st.data())
 def test_no_kinds_checks_break_whatever_an_entry_says(tmp_path: Path, data: st.DataObject) -> None:
     kind = registry().kind(data.draw(st.sampled_from(registry().names)))
@@ -111,3 +113,10 @@ def test_no_key_that_only_says_where_a_secret_is_counts_as_one() -> None:
         for key, field in registry().kind(name).settings.model_fields.items():
             if "SecretStr" not in str(field.annotation):
                 assert list(secrets_in({key: "/etc/x"})) == [], (name, key)
+
+
+def test_every_kind_tells_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Registry, "installed", registry)
+    for name in registry().names:
+        told = CliRunner().invoke(drivers_command, [name], standalone_mode=False, catch_exceptions=False)
+        assert told.stdout.startswith("KEY ")

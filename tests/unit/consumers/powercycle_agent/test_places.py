@@ -57,3 +57,4 @@ def test_nobody_works_beside_an_agent_whose_locks_they_cannot_take(
         Misconfigured, match=r"lib belongs to this host's power agent.*LABKEEPER_POWERCYCLE_STATE"
     ):
         state_directory({}, system=home / "lib")
+    assert known_hosts({}, system=home / "lib") == home / "lib" / "known_hosts"
