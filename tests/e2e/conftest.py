@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.e2e import browser
 from tests.e2e.browser import Complaints
+from tests.e2e.pages import open_page
 from tests.e2e.processes import Lab
 from tests.servers.kinds import TestServer
 from tests.servers.postgres import new_database
@@ -63,6 +64,12 @@ def page(context: BrowserContext, complaints: Complaints) -> Iterator[Page]:
     complaints.listen(page)
     yield page
     assert complaints.texts == []
+
+
+@pytest.fixture
+def live(lab: Lab, page: Page) -> Page:
+    """The page, open and up to date."""
+    return open_page(page, lab.url)
 
 
 @pytest.fixture(scope="session")

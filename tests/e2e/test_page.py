@@ -10,9 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.e2e.browser import Complaints
+from tests.e2e.pages import SOON, cell, open_page, row, search, shown_ids
 from tests.e2e.processes import FACADE, IMPATIENT_PREFIX, Lab
 from tests.e2e.reports import Report, android, forced_quarantine, ios, report, standalone
 from tests.servers.kinds import TestServer
@@ -23,44 +24,14 @@ pytestmark = pytest.mark.e2e
 SCREENSHOT_VARIABLE = "LABKEEPER_SCREENSHOT"
 LARGEST_SCREENSHOT = 400 << 10
 
-SOON = 20_000
-"""Milliseconds within which something that was reported must be on the page, on a slow and busy computer."""
 SILENCE = 60_000
-"""The same for silence: the watchdog waits for three missed reports, and for the writer to say how far it is."""
+"""Milliseconds within which silence must be on the page: the watchdog waits for three missed reports, and for the writer to say how far it is."""
 
 NEVER_RELOADED = "globalThis.openedOnce = true"
 
 HOSTILE = (
     '<img src=x onerror="globalThis.hacked = 1"><script>globalThis.hacked = 1</script>\'"&amp; مرحبا \u202e🔥'
 )
-
-
-@pytest.fixture
-def live(lab: Lab, page: Page) -> Page:
-    """The page, open and up to date."""
-    return open_page(page, lab.url)
-
-
-def open_page(page: Page, url: str) -> Page:
-    page.goto(url)
-    expect(page.locator("connection-status")).to_have_text("Live", timeout=SOON)
-    return page
-
-
-def row(page: Page, machine_id: str) -> Locator:
-    return page.locator(f"tr[id='machine-{machine_id}']")
-
-
-def cell(page: Page, machine_id: str, column: str) -> Locator:
-    return row(page, machine_id).locator(f".column-{column}")
-
-
-def shown_ids(page: Page) -> list[str]:
-    return page.locator("tr.machine .column-machine").all_inner_texts()
-
-
-def search(page: Page, text: str) -> None:
-    page.get_by_role("searchbox").fill(text)
 
 
 def furnish(lab: Lab) -> None:
@@ -416,8 +387,14 @@ def test_a_lab_with_tokens_asks_for_one_and_a_viewer_cannot_act(
     expect(page.locator("login-form")).to_be_hidden()
 
     lab.report(android("looked-at"))
-    row(page, "looked-at").click(timeout=SOON)
+    expect(row(page, "looked-at")).to_be_visible(timeout=SOON)
+    wired = {"Machines": [{"MachineID": "looked-at", "PowerCycleState": "available"}]}
+    lab.ask("POST", "/json/v1/powercycle/state/update", wired)
+    expect(cell(page, "looked-at", "power").locator("button")).to_have_count(1, timeout=SOON)
+    expect(cell(page, "looked-at", "power").locator("button")).to_be_hidden()
+    row(page, "looked-at").click()
     drawer = page.get_by_role("complementary")
+    expect(drawer.get_by_role("button", name="Cycle…")).to_be_disabled()
     expect(drawer).to_contain_text("You may look, but not change anything.")
     assert drawer.locator(":is(button:not(.icon-button, .plain), select):enabled").count() == 0
 

@@ -296,3 +296,33 @@ def test_flapping_machines_are_named(modules: Page) -> None:
     assert shown["flapping"] == 25
     assert shown["names"].startswith("m0 (9), m1 (9)")
     assert shown["names"].endswith("15 more")
+
+
+@pytest.mark.parametrize(
+    ("fields", "text", "rank"),
+    [
+        ({}, "", None),
+        ({"PowerCycleState": "available"}, "", 3),
+        ({"PowerCycleState": "in_error"}, "", 2),
+        ({"PowerCycleState": "available", "PowerCycle": True}, "Power cycle: queued", 0),
+        ({"PowerAction": "off", "PowerStatus": "accepted"}, "Power off: accepted", 0),
+        ({"PowerAction": "off", "PowerStatus": "off"}, "Power off: off", 0),
+        ({"PowerAction": "cycle", "PowerStatus": "done"}, "Power cycle done", None),
+        ({"PowerAction": "cycle", "PowerStatus": "expired"}, "Power cycle expired", 1),
+        ({"PowerAction": "melt", "PowerStatus": "done"}, "melt done", None),
+    ],
+)
+def test_how_far_a_power_command_is_reads_like_a_sentence(
+    modules: Page, fields: dict[str, Any], text: str, rank: int | None
+) -> None:
+    code = "(({power}) => [m.powerText(power), m.powerRank(power)])((await import('/static/machine.js')).toMachine(a))"
+    assert run(modules, "power", code, described("m1", **fields)) == [text, rank]
+
+
+def test_a_machine_that_self_healing_gave_up_is_found_by_these_words(modules: Page) -> None:
+    machine = described("m1", Healing="gave up: 3 cycles did not help")
+    code = """await (async () => {
+        const machine = (await import('/static/machine.js')).toMachine(a);
+        return [machine.gaveUp, m.matches(machine, m.wordsOf('gave up'))];
+    })()"""
+    assert run(modules, "view", code, machine) == [True, True]
