@@ -6,12 +6,14 @@ What asyncssh raises is translated here, once, and what it is told stays out of 
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 import asyncssh
+from asyncssh.packet import PacketDecodeError
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from consumers.powercycle_agent.drivers.errors import DriverError, TurnedAway, Unreachable
@@ -22,6 +24,7 @@ OUTPUT_LIMIT: Final = 64 * 1024
 """Bytes that one command may write."""
 _KEEP_ALIVE_S: Final = 30
 _CLOSING_S: Final = 1
+_SHOWN: Final = 200
 _FIRST_TRY: Final = 1 / 3
 """Part of a call's time for which a connection from before is given its chance."""
 _NOBODY: Final[tuple[list[str], list[str], list[str]]] = ([], [], [])
@@ -215,16 +218,21 @@ async def _log_in(
 
 
 async def _open(settings: SshSettings, check: _HostKeyCheck, **options: Any) -> asyncssh.SSHClientConnection:
+    if settings.legacy_ssh:  # nobody can teach an old device another way, so nobody needs to be told
+        warnings.filterwarnings("ignore", message="Diffie-Hellman over finite fields")
     with _translated(settings, check):
-        return await asyncssh.connect(
-            settings.address,
-            settings.ssh_port,
-            username=settings.user,
-            client_factory=lambda: check,
-            config=None,
-            keepalive_interval=_KEEP_ALIVE_S,
-            **(options | (_LEGACY if settings.legacy_ssh else _MODERN)),
-        )
+        try:
+            return await asyncssh.connect(
+                settings.address,
+                settings.ssh_port,
+                username=settings.user,
+                client_factory=lambda: check,
+                config=None,
+                keepalive_interval=_KEEP_ALIVE_S,
+                **(options | (_LEGACY if settings.legacy_ssh else _MODERN)),
+            )
+        except ValueError as error:  # numbers and texts in the greeting that make no sense
+            raise asyncssh.ProtocolError(f"it does not speak SSH as it should ({error})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,11 +340,18 @@ def _translated(settings: SshSettings, check: _HostKeyCheck | None = None) -> It
             f"the host key of {who}{shown} is not {expected}; compare it with the device's, then run `labkeeper power trust`"
         ) from error
     except asyncssh.KeyExchangeFailed as error:
-        raise TurnedAway(
-            f"{who} and this agent have no algorithm in common, or its host key is of another type than the known one "
-            f"(it offers {error.reason.rpartition(' received ')[2][:200]}); for old devices set legacy_ssh"
-        ) from error
+        raise TurnedAway(_no_agreement(who, error.reason)) from error
     except TimeoutError:
         raise
-    except (asyncssh.Error, OSError, UnicodeError) as error:
+    except (asyncssh.Error, PacketDecodeError, OSError, UnicodeError) as error:
         raise Unreachable(f"{who} does not answer: {str(error) or type(error).__name__}") from error
+
+
+def _no_agreement(who: str, reason: str) -> str:
+    _, _, offered = reason.partition(" and received ")
+    if not offered:
+        return f"{who} failed to agree on keys: {reason[:_SHOWN]}"
+    return (
+        f"{who} and this agent have no algorithm in common, or its host key is of another type than the known one; "
+        f"for old devices set legacy_ssh; it offers {offered[:_SHOWN]}"
+    )

@@ -121,7 +121,6 @@ async def test_the_key_that_a_device_shows_can_be_asked_for_without_logging_in(
         await host_key(SshSettings.model_validate(drivers.entry()))
 
 
-@pytest.mark.filterwarnings("ignore:Diffie-Hellman over finite fields")
 async def test_old_algorithms_are_used_only_where_they_are_asked_for(
     strip: FakeMPower, drivers: Drivers, tmp_path: Path
 ) -> None:
@@ -213,9 +212,22 @@ async def test_no_connection_is_kept_where_the_device_has_few(strip: FakeMPower,
     assert strip.logins == 2
 
 
-async def test_a_server_that_speaks_no_ssh_is_an_error_of_the_driver(drivers: Drivers) -> None:
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"HTTP/1.0 400 Bad Request\r\n\xff\xfe\r\n" * 100,
+        b"SSH-2.0-old\r\n" + b"\0\0\0\x14\x08\x14" + b"\0" * 18,
+        b"SSH-2.0-old\r\n" + b"\xff" * 1000,
+        b"SSH-1.5-older\r\n",
+        b"",
+    ],
+    ids=["http", "half a packet", "a packet too long", "version 1", "nothing"],
+)
+async def test_a_server_that_speaks_no_ssh_is_an_error_of_the_driver(
+    drivers: Drivers, greeting: bytes
+) -> None:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.0 400 Bad Request\r\n\xff\xfe\r\n" * 100)
+        writer.write(greeting)
         writer.close()
         await writer.wait_closed()
 
