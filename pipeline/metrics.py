@@ -173,6 +173,12 @@ MACHINE_DOWN: Final = "labkeeper_machine_down"
 
 # --- watchdog ----------------------------------------------------------------------------------------------------------
 MARKED_DOWN: Final = Counter("labkeeper_machines_marked_down", "Machines found silent.", registry=WATCHDOG)
+POWER_GIVEN_UP: Final = Counter(
+    "labkeeper_power_given_up",
+    "Power commands that no agent ended, by what became of them.",
+    ["status"],
+    registry=WATCHDOG,
+)
 WATCHDOG_HELD: Final = Counter(
     "labkeeper_watchdog_held",
     "Rounds in which nothing was marked because we cannot tell silence from our own lag.",

@@ -27,6 +27,10 @@ log = logs.get_logger()
 _LEASE_ROUNDS = 3
 """The lease outlives so many missed rounds."""
 _FORGET_EVERY = timedelta(hours=1)
+_GRACE = timedelta(minutes=1)
+"""Clocks may differ by so much: an agent that began a command in time is not called late."""
+_STALLED = timedelta(minutes=30)
+"""Longer than any command takes, with its delay and its tries."""
 
 
 class WatchdogStore(HealingStore, ProgressLog, Leases, Protocol):
@@ -71,6 +75,7 @@ class Watchdog:
         """One round: mark what is silent; return the ids of the machines marked."""
         now = self._clock.now()
         await self._forget(now)
+        await self._end_power(now)
         heard = hearing(await self._store.progress(), now=now)
         if isinstance(heard, Deaf):
             metrics.WATCHDOG_HELD.labels(heard.why).inc()
@@ -108,10 +113,24 @@ class Watchdog:
         log.info("machine_down", machine=machine_id, silent_since=machine.last_updated.isoformat())
         return machine_id
 
+    async def _end_power(self, now: datetime) -> None:
+        """End power commands that no agent begins, or of which nothing is heard any more."""
+        for record in await self._store.expire_power(now=now, grace=_GRACE, stalled=_STALLED):
+            metrics.POWER_GIVEN_UP.labels(record.status.value).inc()
+            log.warning(
+                "power_given_up",
+                machine=record.command.machine_id,
+                command=record.command.id,
+                status=record.status.value,
+                reason=record.text,
+            )
+
     async def _forget(self, now: datetime) -> None:
         if self._forgot_at is not None and now - self._forgot_at < _FORGET_EVERY:
             return
-        gone = await self._store.forget_history(before=now - self._settings.keep_history)
+        before = now - self._settings.keep_history
+        gone = await self._store.forget_history(before=before)
+        commands = await self._store.forget_power(before=before)
         self._forgot_at = now
-        if gone:
-            log.info("history_forgotten", entries=gone)
+        if gone or commands:
+            log.info("history_forgotten", entries=gone, commands=commands)
