@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from schemas.api import Answer
+
 
 class HealingState(StrEnum):
     """Where self-healing is with a machine that is in trouble."""
@@ -29,3 +31,26 @@ def healing_state(text: str) -> HealingState | None:
     """The state that such a text tells of; None when there is none."""
     word, colon, _ = text.partition(":")
     return next((state for state in HealingState if colon and state.value == word), None)
+
+
+class HealingCheck(Answer):
+    """One condition for a power cycle."""
+
+    name: str
+    passed: bool
+    text: str
+    """Why it holds, or what stands against it."""
+
+
+class HealingExplanation(Answer):
+    """What self-healing would do with a machine now, and why."""
+
+    machine_id: str
+    state: HealingState | None
+    """Null: there is nothing to do, or self-healing is off for its pool."""
+    reason: str
+    """Why: the first check that failed."""
+    would_cycle: bool
+    """Whether a power cycle would be ordered now."""
+    checks: list[HealingCheck]
+    """In the order in which they count. Of a machine that is well, or that self-healing leaves alone, the later ones are left out."""

@@ -19,6 +19,7 @@ from consumers.facade.keys import (
     BROKER,
     CLOCK,
     FLEET,
+    HEALING_STORE,
     INTAKE,
     LEASES,
     METRICS,
@@ -42,6 +43,7 @@ from consumers.facade.routes import (
     docs,
     events,
     fleet_v1,
+    healing_v1,
     health,
     legacy,
     legacy_power,
@@ -58,8 +60,9 @@ from pipeline import metrics
 from pipeline.broker.protocol import Broker
 from pipeline.clock import Clock
 from pipeline.service import together
-from pipeline.store.power_protocol import PowerStore, Silences
-from pipeline.store.protocol import Leases, ProgressLog, Store
+from pipeline.store.healing import HealingStore
+from pipeline.store.power_protocol import Silences
+from pipeline.store.protocol import Leases, ProgressLog
 
 BACKGROUND: Final = web.AppKey("background", asyncio.Task[None])
 """The work behind the routes. Done before the application is: it failed, and so has the façade."""
@@ -76,7 +79,7 @@ _HEADERS: Final = {
 """On every answer that does not say otherwise."""
 
 
-class FacadeStore(Store, PowerStore, Silences, Leases, ProgressLog, Protocol):
+class FacadeStore(HealingStore, Silences, Leases, ProgressLog, Protocol):
     """What the façade needs of the store."""
 
 
@@ -88,6 +91,7 @@ def make_app(
     fleet = Fleet(settings)
     app[STORE], app[BROKER], app[AUTH], app[SETTINGS] = store, broker, auth, settings
     app[PROGRESS], app[CLOCK] = store, clock
+    app[HEALING_STORE] = store
     app[POWERED_STORE], app[LEASES], app[SILENCES] = store, store, store
     app[FLEET] = fleet
     app[STATISTICS] = Statistics(settings)
@@ -131,7 +135,7 @@ def make_app(
 
 
 def _add_routes(app: web.Application) -> None:
-    modules = (machines_v1, power_v1, silences_v1, fleet_v1, events, health, legacy, legacy_power)
+    modules = (machines_v1, power_v1, healing_v1, silences_v1, fleet_v1, events, health, legacy, legacy_power)
     described = [route for module in modules for route in module.ROUTES]
     routes = [*described, *docs.routes(described), *pages.routes()]
     add_routes(app, routes, app[AUTH], app[SETTINGS])

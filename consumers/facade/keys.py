@@ -19,12 +19,14 @@ from consumers.facade.statistics import Statistics
 from consumers.facade.streams import Streams
 from pipeline.broker.protocol import Broker
 from pipeline.clock import Clock
+from pipeline.store.healing import HealingStore
 from pipeline.store.power_protocol import Silences
 from pipeline.store.protocol import Leases, ProgressLog, Store
 
 STORE: Final = web.AppKey("store", Store)
 PROGRESS: Final = web.AppKey("progress", ProgressLog)
 POWERED_STORE: Final = web.AppKey("powered_store", PoweredStore)
+HEALING_STORE: Final = web.AppKey("healing_store", HealingStore)
 LEASES: Final = web.AppKey("leases", Leases)
 SILENCES: Final = web.AppKey("silences", Silences)
 CLOCK: Final = web.AppKey("clock", Clock)

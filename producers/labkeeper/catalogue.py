@@ -30,7 +30,10 @@ COMMANDS: Final = (
     Entry("up", "producers.labkeeper.up", "Run a whole lab on this computer.", EVERYDAY),
     Entry("status", "producers.labkeeper.status", "Say whether the lab is up, and how it is.", EVERYDAY),
     Entry("machines", "producers.labkeeper.machines", "List, watch and look after machines.", EVERYDAY),
+    Entry("power", "producers.labkeeper.power", "Cycle power, and see what became of it.", EVERYDAY),
+    Entry("silences", "producers.labkeeper.silences", "Keep quiet about machines for a while.", EVERYDAY),
     Entry("fleet", "producers.labkeeper.fleet", "Say how the whole fleet does.", EVERYDAY),
+    Entry("heal", "producers.labkeeper.heal", "Say what self-healing would do, and why.", EVERYDAY),
     Entry("monitor", "producers.machine_monitor.__main__", "Report this host and its device.", MACHINES),
     Entry("simulator", "producers.simulator.__main__", "Pretend to be a fleet of machines.", MACHINES),
     Entry("facade", "consumers.facade.__main__", "Serve the web page and the HTTP API.", SERVICES),
@@ -80,6 +83,23 @@ MACHINE_COMMANDS: Final = (
     ),
     Entry("clear-quarantine", _ACTING, "Lift a forced quarantine.", "Act", "clear_quarantine_command"),
     Entry("delete", _ACTING, "Forget machines that are gone for good.", "Act", "delete_command"),
+)
+
+_ORDERING: Final = "producers.labkeeper.power_orders"
+_POWER: Final = "producers.labkeeper.power_looks"
+_RACK: Final = "consumers.powercycle_agent"
+
+POWER_COMMANDS: Final = (
+    Entry("cycle", _ORDERING, "Switch machines off and on again.", "Act", "cycle_command"),
+    Entry("on", _ORDERING, "Switch machines on.", "Act", "on_command"),
+    Entry("off", _ORDERING, "Switch machines off.", "Act", "off_command"),
+    Entry("cancel", _ORDERING, "Withdraw what no agent has begun.", "Act", "cancel_command"),
+    Entry("get", _POWER, "Say where a machine's power comes from.", "Look", "get_command"),
+    Entry("list", _POWER, "List machines, their controllers and ports.", "Look", "list_command"),
+    Entry("history", _POWER, "List commands and what became of them.", "Look", "history_command"),
+    Entry("check", f"{_RACK}.check", "Check a rack's configuration.", "In the rack", "check_command"),
+    Entry("trust", f"{_RACK}.trust", "Learn the switches' SSH host keys.", "In the rack", "trust_command"),
+    Entry("drivers", f"{_RACK}.check", "List the kinds of controllers.", "In the rack", "drivers_command"),
 )
 
 FLEET_COMMANDS: Final = (
