@@ -218,16 +218,17 @@ async def test_no_connection_is_kept_where_the_device_has_few(strip: FakeMPower,
         b"HTTP/1.0 400 Bad Request\r\n\xff\xfe\r\n" * 100,
         b"SSH-2.0-old\r\n" + b"\0\0\0\x14\x08\x14" + b"\0" * 18,
         b"SSH-2.0-old\r\n" + b"\xff" * 1000,
+        b"SSH-2.0-old\r\n" + b"\0\0\0\x0c\x0b" + b"\0" * 11,
         b"SSH-1.5-older\r\n",
-        b"",
     ],
-    ids=["http", "half a packet", "a packet too long", "version 1", "nothing"],
+    ids=["http", "half a packet", "a packet too long", "an empty packet", "version 1"],
 )
 async def test_a_server_that_speaks_no_ssh_is_an_error_of_the_driver(
     drivers: Drivers, greeting: bytes
 ) -> None:
-    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
+        await reader.read()  # until the driver has had enough
         writer.close()
         await writer.wait_closed()
 
