@@ -16,6 +16,8 @@ class FakeHomeAssistant(WebPowerDevice):
 
     def __init__(self) -> None:
         super().__init__(("switch.rack4_plug_1", "switch.rack4_plug_2"))
+        self.lost: set[str] = set()
+        """Entities that it cannot reach."""
 
     @property
     def password(self) -> str:
@@ -48,8 +50,5 @@ class FakeHomeAssistant(WebPowerDevice):
         return web.json_response([self._said(entity)])
 
     def _said(self, entity: str) -> dict[str, object]:
-        return {
-            "entity_id": entity,
-            "state": str(self.states[entity]),
-            "attributes": {"friendly_name": "Plug"},
-        }
+        state = "unavailable" if entity in self.lost else str(self.states[entity])
+        return {"entity_id": entity, "state": state, "attributes": {"friendly_name": "Plug"}}

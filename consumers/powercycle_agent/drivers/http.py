@@ -73,7 +73,7 @@ def _web_address(value: str) -> str:
         if (
             url.scheme in {"http", "https"}
             and url.host
-            and not (url.user or url.query_string or url.fragment)
+            and not (url.user or url.password or url.query_string or url.fragment)
         ):
             return value.rstrip("/")
     except ValueError:
@@ -153,7 +153,7 @@ class Answer:
     device: str
     """For errors' texts."""
     status: int
-    body: bytes
+    body: bytes = field(repr=False)
     headers: Mapping[str, str]
     secret: str | None = field(default=None, repr=False)
     """What errors must not repeat, should the device do so."""

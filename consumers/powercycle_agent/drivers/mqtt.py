@@ -70,6 +70,7 @@ def _broker_address(value: str) -> str:
             and url.host
             and url.path in {"", "/"}
             and not url.user
+            and not url.password
             and not url.query
         ):
             return value.rstrip("/")
