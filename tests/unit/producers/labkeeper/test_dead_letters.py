@@ -13,7 +13,7 @@ from pipeline.command import CommandFailed, ExitCode
 from producers.labkeeper.dead_letter_office import WITH_LETTERS, DeadLetterOffice
 from producers.labkeeper.dead_letters import Ledger, Letter, Name, is_marker, letter_of, original
 from schemas import envelope
-from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS
+from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS, POWER_COMMANDS, POWER_RESULTS
 from tests.unit.producers.labkeeper.fleet import T0
 
 HEADERS = {envelope.ID: "01J", "x-from": "old client", envelope.DEAD_HANDLED: "0:0"}
@@ -205,4 +205,4 @@ def test_only_what_parking_added_is_taken_off_again() -> None:
 
 
 def test_every_topic_that_has_dead_letters_is_looked_at() -> None:
-    assert set(WITH_LETTERS) == {MACHINE_EVENTS, MACHINE_CHANGES}
+    assert set(WITH_LETTERS) == {MACHINE_EVENTS, MACHINE_CHANGES, POWER_COMMANDS, POWER_RESULTS}
