@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from consumers.watchdog.policy_source import PolicySource
 from consumers.watchdog.service import Watchdog
 from consumers.watchdog.settings import WatchdogSettings
 from pipeline.clock import ManualClock
 from pipeline.errors import StoreUnavailable
+from pipeline.processor.operators import set_power_cycle_state
 from pipeline.processor.process import process
 from pipeline.store.memory import MemoryStore
 from schemas.changes import ChangeKind, MachineChange
-from schemas.description import Description
+from schemas.description import Description, PowerCycleState
 from schemas.event import Event
 
 START = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
@@ -185,3 +188,27 @@ async def run_for_a_moment(watchdog: Watchdog) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(0.1, stop.set)
     await asyncio.wait_for(watchdog.run(stop), 10)
+
+
+async def test_it_heals_only_while_silence_means_something_and_not_in_each_look(tmp_path: Path) -> None:
+    policy = tmp_path / "healing.json5"
+    policy.write_text("{pools: {'*': {after: '5m'}}}")
+    lab = Lab()
+    lab.watchdog = Watchdog(lab.store, lab.clock, SETTINGS, PolicySource(policy))
+    await lab.writer_works()
+    await lab.report("m")
+    await lab.store.update("m", partial(set_power_cycle_state, state=PowerCycleState.AVAILABLE), now=START)
+    await lab.pass_time(400)
+    await lab.watchdog.look()
+    await lab.pass_time(16, writing=False)
+
+    await lab.watchdog.heal()
+    assert await lab.store.power_commands() == []
+    await lab.writer_works()
+    await lab.watchdog.heal()
+    (record,) = await lab.store.power_commands()
+    assert record.command.who == "labkeeper"
+
+    await lab.report("m")
+    await lab.watchdog.heal()
+    assert (await lab.store.get("m")).healing.startswith("cycling"), "the last round was a moment ago"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pipeline.healing.decision import Decision
 from pipeline.healing.policy import EVERY_POOL, Policy
 from pipeline.healing.view import HEALER
 from schemas.power import PowerRecord, PowerStatus
-from tests.unit.pipeline.healing.simulated_lab import POLICIES, RACK, SILENCE, Box, Lab
+from tests.unit.pipeline.healing.simulated_lab import POLICIES, RACK, ROUND, SILENCE, Box, Lab
 
-_VISIBLE = SILENCE + timedelta(minutes=2)
+_VISIBLE = SILENCE + ROUND
 """So long after a switch died all of its machines are marked down, and a round has looked."""
 
 
@@ -21,7 +21,7 @@ def judge(lab: Lab, box: Box, decision: Decision) -> None:
     assert policy.enabled
     assert not policy.dry_run
     _machine_may(lab, box, policy)
-    _tries_are_left(lab, box, policy)
+    _tries_are_left(lab, box, policy, decision.machine.description.healing)
     pool = lab.pools[box.pool]
     most = max(1, int(len(pool) * policy.pool_percent / 100))
     assert sum(is_out(each, lab.now) for each in pool) + 1 <= most, f"too much of {box.pool} at once"
@@ -52,7 +52,7 @@ def _machine_may(lab: Lab, box: Box, policy: Policy) -> None:
     assert box.rack not in lab.agents_away, "nobody would drive it"
 
 
-def _tries_are_left(lab: Lab, box: Box, policy: Policy) -> None:
+def _tries_are_left(lab: Lab, box: Box, policy: Policy, said: str) -> None:
     assert not any(record.status.is_pending for record in box.records), "a command is pending"
     ours = [each for each in box.records if each.command.who == HEALER]
     lately = [each for each in ours if lab.now - each.command.requested_at < policy.window]
@@ -62,6 +62,9 @@ def _tries_are_left(lab: Lab, box: Box, policy: Policy) -> None:
         pause = min(policy.pause * policy.factor ** (len(lately) - 1), policy.longest_pause)
         assert lab.now - end_of(lately[0]) >= pause, "too soon after the last try"
     people = [each for each in box.records if each.command.who != HEALER]
+    if said.startswith("gave up"):
+        assert people, "given up, and nobody has looked"
+        assert end_of(people[0]) > end_of(ours[0]), "given up, and nobody has looked since"
     assert not people or lab.now - end_of(people[0]) >= policy.pause, "somebody has just tried"
 
 

@@ -30,7 +30,7 @@ MACHINES: Final = 2000
 RACK: Final = 40
 SILENCE: Final = timedelta(seconds=95)
 """Until the watchdog marks a machine down."""
-ROUND: Final = timedelta(seconds=120)
+ROUND: Final = timedelta(minutes=3)
 EXPIRY: Final = timedelta(minutes=12)
 
 
@@ -44,7 +44,7 @@ def hours(number: float) -> timedelta:
 
 POLICIES: Final = Policies(
     {
-        EVERY_POOL: Policy(pool_percent=1, rack_machines=3),
+        EVERY_POOL: Policy(pool_percent=0.5, rack_machines=3),
         "Boards": Policy(after=minutes(6), attempts=2, window=hours(8), pause=minutes(15), pool_percent=0.5),
         "Servers": Policy(after=minutes(30), attempts=4, factor=3, pool_percent=2, rack_machines=1),
         "Rehearsal": Policy(dry_run=True),
@@ -239,9 +239,11 @@ class Lab:
         self.after(length + self.spread(minutes(0), minutes(2)), back)
 
     def cut_network(self, length: timedelta) -> None:
+        """A dozen racks are lost as a whole, and a few machines of each of the others."""
         self.cut_since = self.now
-        for box in self.boxes[::4]:
-            self.after(self.spread(minutes(0), minutes(1)), self._cut, box, length)
+        for number, box in enumerate(self.boxes):
+            if box.rack < 12 or number % 13 == 0:
+                self.after(self.spread(minutes(0), minutes(1)), self._cut, box, length)
 
         def end() -> None:
             self.cut_since = None
