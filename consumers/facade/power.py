@@ -6,6 +6,7 @@ Old and new routes act through this, on the same rows.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -123,15 +124,18 @@ class PowerActions:
         return [machine_id for machine_id in wanted if machine_id not in settled]
 
     async def note_cycled(self, caller: Caller, bot_ids: Sequence[str]) -> None:
-        """Take note that somebody has driven switches past us. Machines that nobody knows are only logged."""
+        """Take note, all at once, that somebody has driven switches past us. Machines that nobody knows are only logged."""
         now = self._clock.now()
-        for bot_id in dict.fromkeys(bot_ids):
-            with audited("powercycled-bot", caller, machine=bot_id[:_LONGEST_LOGGED]):
+        with ExitStack() as audits:
+            known: dict[str, PowerStep] = {}
+            for bot_id in dict.fromkeys(bot_ids):
+                audits.enter_context(audited("powercycled-bot", caller, machine=bot_id[:_LONGEST_LOGGED]))
                 machine_id = await self._machine_of(bot_id)
                 if machine_id is None:
                     log.info("unknown_machine_skipped", machine=bot_id[:_LONGEST_LOGGED])
-                    continue
-                await self._apply([_done(caller, _driven(caller, machine_id, now), now)], now)
+                else:
+                    known[machine_id] = _done(caller, _driven(caller, machine_id, now), now)
+            await self._apply(list(known.values()), now)
 
     async def _machine_of(self, bot_id: str) -> str | None:
         for machine_id in (bot_id, bot_id.removesuffix(DEVICE_SUFFIX)):

@@ -220,7 +220,7 @@ async def test_what_was_cycled_past_us_is_kept_and_audited(
     await lab.machine(power_cycle_state="available")
     await lab.machine("phone")
     await lab.machine("real-device")
-    bots = [ID, "phone-device", "real-device", "stranger", "no such/id", ID]
+    bots = [ID, "phone-device", "phone", "real-device", "stranger", "no such/id", ID]
     await post(lab, "/powercycled_bots", {"powercycled_bots": bots}, 202)
     for machine_id in (ID, "phone", "real-device"):
         (record,) = await lab.store.power_commands(machine_id=machine_id)
@@ -231,7 +231,7 @@ async def test_what_was_cycled_past_us_is_kept_and_audited(
         assert (await lab.store.history(machine_id))[0].kind == "power"
     assert len(await lab.store.power_commands()) == 3
     lines = [line for line in capsys.readouterr().out.splitlines() if "action=powercycled-bot" in line]
-    assert len(lines) == 5
+    assert len(lines) == 6
     _, now, _ = await ask(lab, "GET", POWER)
     assert now["record"]["status"] == "done"
 
