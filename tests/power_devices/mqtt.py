@@ -57,10 +57,14 @@ class FakePlugs(PowerDevice):
 
     async def stop(self) -> None:
         await self._gate.shut()
+        await self.leave()
+        await self._broker.stop()
+
+    async def leave(self) -> None:
+        """Be gone while the broker stays."""
         while self._client is not None and not self._client.done():
             self._client.cancel()  # aiomqtt can lose one
             await asyncio.wait({self._client}, timeout=0.1)
-        await self._broker.stop()
 
     async def break_off(self) -> None:
         await self._gate.cut()
