@@ -46,6 +46,9 @@ def check_command(file: Path, *, connect: bool, output: str) -> int:
 
     FILE is /etc/powercycle.json5 by default. Nothing is switched. Exit code 2: the file is wrong; 1: with --connect, a
     controller does not answer.
+
+    \b
+      labkeeper power check /etc/powercycle.json5 --connect
     """
     try:
         reading = read_configuration(file, Registry.installed())

@@ -34,6 +34,9 @@ def drivers_command(kind: str | None, output: str) -> int:
 
     With KIND, list the keys that an entry of this kind may have. READS BACK says whether the device is asked, after switching,
     what state the port is in. Exit code 1: a driver is broken.
+
+    \b
+      labkeeper power drivers edgeswitch
     """
     registry = Registry.installed()
     if kind is not None:

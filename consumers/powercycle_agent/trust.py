@@ -74,6 +74,9 @@ def trust_command(
 
     Shows each device's key, and asks: compare the fingerprint with what the device's own console or web page shows.
     Nobody logs in. Exit code 1: a key was not learnt; 5: a device shows another key than the known one, or a revoked one.
+
+    \b
+      labkeeper power trust /etc/powercycle.json5 rack4-switch1
     """
     if yes and fingerprints:
         raise click.UsageError("--yes believes any key and --fingerprint only some: give one of them")

@@ -84,9 +84,14 @@ class FacadeClient:
         """Ask for a JSON object."""
         return await self._ask("GET", path, params=params)
 
-    async def put(self, path: str, body: Mapping[str, Any]) -> Json:
-        """Replace something; the answer is the machine as it is now."""
-        return await self._ask("PUT", path, body=body)
+    async def put(self, path: str, body: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+        """Replace something; the answer is what it is now. With a key, a second time does nothing more."""
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return await self._ask("PUT", path, body=body, headers=headers)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> Json:
+        """Make something new; the answer is what was made."""
+        return await self._ask("POST", path, body=body)
 
     async def delete(self, path: str) -> Json:
         """Remove something; the answer is the machine as it is now, or empty."""
@@ -153,8 +158,9 @@ class FacadeClient:
         *,
         params: Sequence[tuple[str, str]] = (),
         body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Json:
-        async with self._request(method, path, params=params, body=body) as response:
+        async with self._request(method, path, params=params, body=body, headers=headers) as response:
             content = await _body(response)
         self._check(response, content)
         return self._parsed(response.status, content)
@@ -167,6 +173,7 @@ class FacadeClient:
         *,
         params: Sequence[tuple[str, str]] = (),
         body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=self._request_seconds, sock_connect=CONNECT_SECONDS)
         with self._explained():
@@ -175,6 +182,7 @@ class FacadeClient:
                 self._access.url + path,
                 params=list(params),
                 json=body,
+                headers=headers,
                 timeout=timeout,
                 allow_redirects=False,  # would carry the token elsewhere
             ) as response:

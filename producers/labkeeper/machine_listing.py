@@ -12,6 +12,7 @@ from pipeline.clock import SystemClock
 from pipeline.store.protocol import SortKey
 from producers.labkeeper.access import Access, facade_options
 from producers.labkeeper.client import MACHINES, FacadeClient, Json
+from producers.labkeeper.machine_filters import Filters, filter_options
 from producers.labkeeper.machine_ids import machine_id, machine_ids
 from producers.labkeeper.machine_view import (
     COLUMNS,
@@ -34,44 +35,15 @@ from producers.labkeeper.output import (
 )
 from producers.labkeeper.per_machine import Outcomes
 from producers.labkeeper.text import count_of
-from schemas.description import AttachedDevice
-from schemas.health import Health
 
 _NO_MACHINES: Final = (
     "There are no machines yet: see `labkeeper monitor --help`, or try `labkeeper up --demo 50`."
 )
 
 
-def _as_dimension(_context: click.Context, _option: click.Parameter, values: Sequence[str]) -> list[str]:
-    for value in values:
-        key, equals, wanted = value.partition("=")
-        if not (key and equals and wanted):
-            raise click.BadParameter(f"{value!r} is not of the form key=value, such as pool=Skia.")
-    return [value.replace("=", ":", 1) for value in values]
-
-
 @click.command("list")
 @click.argument("words", nargs=-1)
-@click.option(
-    "--where",
-    metavar="KEY=VALUE",
-    multiple=True,
-    callback=_as_dimension,
-    help="Only machines with this dimension. May be repeated: all must hold.",
-)
-@click.option(
-    "--health",
-    type=click.Choice([health.value for health in Health]),
-    multiple=True,
-    help="Only machines in this state. May be repeated: all must hold.",
-)
-@click.option("--down", is_flag=True, help="Same as --health down.")
-@click.option("--available", is_flag=True, help="Same as --health available.")
-@click.option(
-    "--device",
-    type=click.Choice([device.value for device in AttachedDevice]),
-    help="Only machines with this kind of device attached.",
-)
+@filter_options
 @click.option(
     "--sort",
     type=click.Choice([key.value for key in SortKey]),
@@ -86,11 +58,7 @@ def _as_dimension(_context: click.Context, _option: click.Parameter, values: Seq
 def list_command(
     access: Access,
     words: Sequence[str],
-    where: Sequence[str],
-    health: Sequence[str],
-    down: bool,
-    available: bool,
-    device: str | None,
+    filters: Filters,
     sort: str,
     desc: bool,
     limit: int | None,
@@ -105,13 +73,7 @@ def list_command(
       labkeeper machines list --where pool=Skia --where os=Android pixel
       labkeeper machines list --down -o name
     """
-    states = [*health, *([Health.DOWN.value] * down), *([Health.AVAILABLE.value] * available)]
-    conditions = [
-        *(("dimension", dimension) for dimension in where),
-        *(("health", state) for state in dict.fromkeys(states)),
-        *([("attached_device", device)] if device else []),
-        *([("q", " ".join(words))] if words else []),
-    ]
+    conditions = [*filters, *([("q", " ".join(words))] if words else [])]
     order = [("sort", sort), ("order", "desc" if desc else "asc")]
     machines = asyncio.run(_listed(access, [*conditions, *order], limit))
     if not machines and not conditions:

@@ -27,8 +27,12 @@ class Outcomes:
         except CommandFailed as error:
             if error.code in _HOPELESS:
                 raise
-            self._failures.append(error)
+            self.add(error)
             return None
+
+    def add(self, failure: CommandFailed) -> None:
+        """Something went wrong that the others should not suffer from."""
+        self._failures.append(failure)
 
     def finish(self) -> None:
         """Raise the first failure when there was one; the others are told before it."""

@@ -66,7 +66,7 @@ def _values(result: Result) -> list[str]:
     ("typed", "offered"),
     [
         ("mac", ["machines"]),
-        ("s", ["status", "simulator", "schemas"]),
+        ("s", ["status", "silences", "simulator", "swarming-poller", "schemas"]),
         ("machines h", ["history"]),
         ("machines list --out", ["--output"]),
         ("machines list --output ", ["table", "json", "name"]),

@@ -1,0 +1,103 @@
+"""Power commands as the façade tells of them, and how they read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from pydantic import ValidationError
+
+from pipeline.command import CommandFailed
+from producers.labkeeper.client import FacadeClient, Json
+from producers.labkeeper.output import Cell, Column, Fit
+from producers.labkeeper.text import ago, short_duration
+from schemas.power import PowerOutlet, PowerRecord, PowerStatus
+from schemas.wire import explain, format_time
+
+COMMANDS: Final = "/api/v1/power/commands"
+_PAGE: Final = 1000
+
+STYLES: Final = {
+    PowerStatus.DONE: "green",
+    PowerStatus.FAILED: "bold red",
+    PowerStatus.EXPIRED: "red",
+    PowerStatus.REFUSED: "red",
+    PowerStatus.CANCELLED: "dim",
+}
+
+HISTORY_COLUMNS: Final = (
+    Column("WHEN"),
+    Column("MACHINE"),
+    Column("ACTION"),
+    Column("STATUS"),
+    Column("TOOK", right=True),
+    Column("WHO", Fit.CUT),
+    Column("WHY", Fit.WRAP),
+)
+
+
+def read_record(document: Json) -> PowerRecord:
+    """A command as the façade tells of it. Raises `CommandFailed`."""
+    try:
+        return PowerRecord.model_validate(document)
+    except ValidationError as error:
+        raise CommandFailed(
+            f"the façade tells of a power command in words that this labkeeper does not know ({explain(error)})"
+        ) from error
+
+
+def read_outlet(document: Json) -> PowerOutlet:
+    """An outlet as the façade tells of it. Raises `CommandFailed`."""
+    try:
+        return PowerOutlet.model_validate(document)
+    except ValidationError as error:
+        raise CommandFailed(
+            f"the façade tells of an outlet in words that this labkeeper does not know ({explain(error)})"
+        ) from error
+
+
+async def commands(
+    facade: FacadeClient, filters: Sequence[tuple[str, str]] = (), *, limit: int | None = None
+) -> list[Json]:
+    """Commands, newest first, page by page."""
+    found: list[Json] = []
+    before: str | None = None
+    while limit is None or len(found) < limit:
+        size = _PAGE if limit is None else min(_PAGE, limit - len(found))
+        page = await facade.get(
+            COMMANDS, [*filters, ("limit", str(size)), *([("before", before)] if before else [])]
+        )
+        found += page.get("commands") or []
+        before = page.get("next_before")
+        if not before:
+            break
+    return found[:limit]
+
+
+def status_cell(record: PowerRecord) -> Cell:
+    """How far it is, and why it ended so."""
+    said = record.status.value + (f" ({record.text})" if record.text else "")
+    return Cell(said, STYLES.get(record.status, "yellow" if record.status.is_pending else ""))
+
+
+def history_row(record: PowerRecord) -> Sequence[str | Cell]:
+    """A line of the history."""
+    command = record.command
+    took = "" if record.status.is_pending else short_duration(record.steps[-1].at - command.requested_at)
+    return (
+        format_time(command.requested_at.replace(microsecond=0)),
+        command.machine_id,
+        command.action.value,
+        status_cell(record),
+        took,
+        command.who,
+        command.why,
+    )
+
+
+def told_since(record: PowerRecord, now: datetime) -> str:
+    """`cycle done 5 min ago, for ann`."""
+    return (
+        f"{record.command.action} {record.status} {ago(record.steps[-1].at, now)}, for {record.command.who}"
+    )
