@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from fnmatch import fnmatchcase
-from typing import Final, Literal
+from typing import Final
 
 from consumers.facade.power import DEVICE_SUFFIX, PoweredStore
+from pipeline.healing.view import trouble_of
 from pipeline.store.power_protocol import Silences
 from pipeline.store.protocol import Query
 from schemas.api import BotDimension, DownBot
@@ -21,8 +21,6 @@ from schemas.power import PowerOutlet
 from schemas.silence import Silence
 
 _HOST_PREFIX: Final = "jumphost-"
-_GONE: Final = "has gone missing"
-"""How the processor ends its reason for recovery when a device has."""
 
 
 async def find_down_bots(store: PoweredStore, silences: Silences, now: datetime) -> Sequence[DownBot]:
@@ -34,7 +32,7 @@ async def find_down_bots(store: PoweredStore, silences: Silences, now: datetime)
     recovering = (await store.list(Query(health=[Health.RECOVERING]))).machines
     lasting = await silences.silences(now=now)
     machines = {each.dimension("id")[0]: each for each in (*recovering, *down)}
-    found = (_bot(machine_id, machines[machine_id], outlets, lasting) for machine_id in sorted(machines))
+    found = (_bot(machine_id, machines[machine_id], outlets, lasting, now) for machine_id in sorted(machines))
     return [each for each in found if each is not None]
 
 
@@ -43,16 +41,15 @@ def _bot(
     machine: Description,
     outlets: Mapping[str, PowerOutlet],
     silences: Sequence[Silence],
+    now: datetime,
 ) -> DownBot | None:
-    trouble = _trouble(machine)
-    if trouble is None:
-        return None
-    status, since = trouble
+    trouble = trouble_of(machine)
     outlet = outlets.get(machine_id)
-    if status == "Device Missing":
+    if not machine.is_down:
         outlet = outlets.get(machine_id + DEVICE_SUFFIX, outlet)
-    if outlet is None:
+    if trouble is None or outlet is None:
         return None
+    hushed = any(each.covers(machine_id, machine.dimension("pool"), now=now) for each in silences)
     return DownBot(
         bot_id=machine_id,
         host_id=_host_of(outlet.agent),
@@ -60,24 +57,11 @@ def _bot(
             BotDimension(key=key, value=values or [])
             for key, values in sorted((machine.dimensions or {}).items())
         ],
-        status=status,
-        since=since,
-        silenced=machine.in_maintenance or any(_hushes(each, machine_id, machine) for each in silences),
+        status="Host Missing" if machine.is_down else "Device Missing",
+        since=machine.down_since if machine.is_down else trouble.since,
+        silenced=machine.in_maintenance or hushed,
     )
-
-
-def _trouble(machine: Description) -> tuple[Literal["Host Missing", "Device Missing"], datetime] | None:
-    if machine.is_down:
-        return "Host Missing", machine.down_since
-    if _GONE in machine.recovering:
-        return "Device Missing", machine.recovery_start
-    return None
 
 
 def _host_of(agent: str) -> str:
     return agent if agent.startswith(_HOST_PREFIX) else _HOST_PREFIX + agent
-
-
-def _hushes(silence: Silence, machine_id: str, machine: Description) -> bool:
-    pools = machine.dimension("pool") or [""]
-    return fnmatchcase(machine_id, silence.machine) and any(fnmatchcase(each, silence.pool) for each in pools)

@@ -127,6 +127,15 @@ async def test_a_reader_of_commands_that_does_not_keep_up_is_cut_off() -> None:
                     await asyncio.sleep(0)
 
 
+@pytest.mark.parametrize(
+    ("role", "status"), [("agent", 200), ("operator", 200), ("viewer", 403), ("machine", 403)]
+)
+async def test_agents_and_operators_may_hear_of_commands(tokens: Tokens, role: str, status: int) -> None:
+    path, headers = tokens
+    async with running(tokens=path) as lab, lab.http.get(WATCH, headers=headers[role]) as response:
+        assert response.status == status
+
+
 # --- results -----------------------------------------------------------------------------------------------------------
 async def test_results_are_handed_to_the_broker_in_order_under_their_machine(lab: Lab) -> None:
     sent = [a_step(), a_report(machine_id="other"), a_step(status="done", text="ok")]
