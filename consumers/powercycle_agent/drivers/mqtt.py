@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
@@ -56,8 +57,12 @@ T = TypeVar("T")
 
 _MAX_PAYLOAD: Final = 1 << 16
 """Bytes of a message that are looked at; longer ones say nothing to us."""
+_KEPT_S: Final = 1.0
+"""How long the broker may take to tell what it has kept; it does so at once."""
 _LEAVE_S: Final = 0.5
 """How long the broker may take over a good-bye."""
+_SILENT: Final = logging.Logger("aiomqtt", level=logging.CRITICAL + 1)  # noqa: LOG001  # outside the tree
+"""What aiomqtt has to say is in the errors, too."""
 _REFUSALS: Final = frozenset({134, 135})
 """Reason codes: bad user name or password; not authorized."""
 
@@ -156,7 +161,8 @@ class MqttDriver:
             await self._subscribe(client, port)
             await self._query(client, port)
             asked = self._settings.query is not None
-            heard = await self._hear(client, {PortState.ON, PortState.OFF}, kept=not asked)
+            limit_s = self._settings.confirm_s if asked else _KEPT_S
+            heard = await self._hear(client, {PortState.ON, PortState.OFF}, limit_s, kept=not asked)
         if heard is None and asked:
             raise Unreachable(self._silence(port))
         return heard or PortState.UNKNOWN
@@ -178,7 +184,7 @@ class MqttDriver:
             if self._settings.state is None:
                 return
             await self._query(client, port)
-            heard = await self._hear(client, {wanted}, kept=False)
+            heard = await self._hear(client, {wanted}, self._settings.confirm_s, kept=False)
         if heard is None:
             raise Unreachable(self._silence(port))
         if heard is not wanted:
@@ -197,14 +203,16 @@ class MqttDriver:
         if query is not None:
             await _finished(client.publish(_filled(query.topic, port), _filled(query.payload, port), qos=1))
 
-    async def _hear(self, client: Client, wanted: set[PortState], *, kept: bool) -> PortState | None:
+    async def _hear(
+        self, client: Client, wanted: set[PortState], limit_s: float, *, kept: bool
+    ) -> PortState | None:
         """The last state that was told until it was a wanted one, or time was up; None: nothing was. `kept`: what the broker
         has kept from before counts, too.
         """
         assert self._settings.state is not None
         heard = None
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.confirm_s):
+            async with asyncio.timeout(limit_s):
                 async for message in client.messages:
                     if len(message.payload) <= _MAX_PAYLOAD and (kept or not message.retain):
                         heard = self._settings.state.read(message.payload.decode("utf-8", "replace"))
@@ -232,6 +240,7 @@ class MqttDriver:
             url.explicit_port or (8883 if is_safe else 1883),
             username=login.user if login else None,
             password=login.password if login else None,
+            logger=_SILENT,
             timeout=self._settings.limit_s,
             tls_context=tls_context(self._settings) if is_safe else None,
             max_queued_incoming_messages=1000,
