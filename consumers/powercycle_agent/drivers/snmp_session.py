@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from pysnmp.error import PySnmpError
 from pysnmp.hlapi.v3arch.asyncio import (
@@ -29,6 +29,7 @@ from pysnmp.hlapi.v3arch.asyncio import (
     get_cmd,
     set_cmd,
 )
+from pysnmp.hlapi.v3arch.asyncio.lcd import CommandGeneratorLcdConfigurator
 from pysnmp.proto import errind
 from pysnmp.proto.rfc1905 import EndOfMibView, NoSuchInstance, NoSuchObject
 
@@ -74,10 +75,17 @@ _OUT_OF_STEP: Final = (errind.NotInTimeWindow, errind.UnknownEngineID, errind.En
 """The agent is not the one that it was, or has started anew: a fresh start helps."""
 _NO_SUCH_NAME, _READ_ONLY, _NO_ACCESS, _NO_CREATION, _AUTHORIZATION, _NOT_WRITABLE = 2, 4, 6, 11, 16, 17
 """Error statuses (RFC 3416)."""
+_MOST_IDLE: Final = 32
+"""Engines that are kept; a few megabytes each."""
 
 
 class SnmpSession:
     """Asks one agent for numbers, and sets them. Keeps what version 3 has learnt of the agent between calls."""
+
+    _idle: ClassVar[dict[tuple[str, ...], list[SnmpEngine]]] = {}
+    """Account → engines of closed sessions. pysnmp compiles a dozen MIBs for a new one, and nothing else happens meanwhile:
+    a tenth of a second for each PDU whenever the configuration is read again.
+    """
 
     def __init__(self, settings: SnmpSettings, secrets: Secrets, device: str) -> None:
         """`device`: how errors name it."""
@@ -85,7 +93,8 @@ class SnmpSession:
         self._secrets = secrets
         self._device = device
         self._engine: SnmpEngine | None = None
-        self._secret: tuple[str, ...] = ()
+        self._account: tuple[str, ...] = ()
+        """What our engine knows."""
 
     async def get(self, oid: str) -> int | None:
         """The number there; None: there is nothing. Raises `Unreachable`, `TurnedAway`, `NotConfirmed`."""
@@ -107,10 +116,13 @@ class SnmpSession:
 
     async def close(self) -> None:
         """Let go of the socket. May be called twice."""
-        if self._engine is not None:
-            self._engine.close_dispatcher()
-            self._engine = None
-            await asyncio.sleep(0)  # the event loop closes sockets in its next round
+        engine = self._let_go()
+        if engine is not None and sum(map(len, self._idle.values())) < _MOST_IDLE:
+            engine.set_user_context(
+                **{CommandGeneratorLcdConfigurator.__name__: None}
+            )  # of its closed socket
+            self._idle.setdefault(self._account, []).append(engine)
+        await asyncio.sleep(0)  # the event loop closes sockets in its next round
 
     async def _ask(self, ask: Any, variable: ObjectType) -> tuple[int, Any]:
         """Error status, and the variable's value."""
@@ -121,9 +133,13 @@ class SnmpSession:
                 self._open(), login, target, ContextData(), variable, lookupMib=False
             )
         except PySnmpError as error:
+            self._let_go()
             raise Unreachable(f"cannot ask {self._device}: {str(error)[:200]}") from None
+        except asyncio.CancelledError:
+            self._let_go()  # else it would go on repeating the question, and turn a port long after
+            raise
         if isinstance(failure, _OUT_OF_STEP + _TURNED_AWAY):
-            await self.close()  # what it knows of the agent and of the account may be out of date
+            self._let_go()  # what it knows of the agent may be out of date
         if failure is not None:
             raise self._translated(failure)
         if len(variables) != 1:
@@ -132,16 +148,30 @@ class SnmpSession:
 
     def _open(self) -> SnmpEngine:
         if self._engine is None:
-            self._engine = SnmpEngine()
+            idle = self._idle.get(self._account)
+            self._engine = idle.pop() if idle else SnmpEngine()
         return self._engine
+
+    def _let_go(self) -> SnmpEngine | None:
+        """Close the socket at once. Returns what is left: an engine without one."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close_dispatcher()
+        return engine
 
     def _login(self) -> CommunityData | UsmUserData:
         settings = self._settings
+        names = ("auth_password", "priv_password") if settings.priv else ("auth_password",)
         if settings.user is None:
-            community = password(settings, self._secrets, "community", self._device)
-            return CommunityData(community, mpModel=0 if settings.version == "1" else 1)
-        auth = password(settings, self._secrets, "auth_password", self._device)
-        priv = password(settings, self._secrets, "priv_password", self._device) if settings.priv else None
+            names = ("community",)
+        words = [password(settings, self._secrets, name, self._device) for name in names]
+        account = (settings.version, settings.user or "", settings.auth, settings.priv or "", *words)
+        if account != self._account:
+            self._let_go()
+            self._account = account
+        if settings.user is None:
+            return CommunityData(words[0], mpModel=0 if settings.version == "1" else 1)
+        auth, priv = words[0], words[1] if settings.priv else None
         return UsmUserData(
             settings.user,
             authKey=auth,

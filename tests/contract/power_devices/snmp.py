@@ -51,6 +51,9 @@ USER_3: Final = {
     "priv": "aes128",
     "priv_password": PRIV_PASSWORD,
 }
+PATIENCE_S: Final = 2.0
+"""pysnmp compiles its MIBs for a driver's first call, which takes a while on a busy machine; who does not answer is given up
+before that, after `answer_s` and one repetition."""
 SILENCE: Final = "agents meet a wrong community with silence"
 
 
@@ -74,9 +77,9 @@ def _starter(
                     "address": "127.0.0.1",
                     "udp_port": agent.udp_port,
                     "ports": {f"machine-{port}": port for port in mib.indices},
-                    "answer_s": 0.2,
+                    "answer_s": 0.3,
                     "repeats": 1,
-                    "limit_s": limit_s,
+                    "limit_s": max(limit_s, PATIENCE_S),
                     "confirm_s": 0.3,
                     **entry,
                 }
