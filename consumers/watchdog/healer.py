@@ -30,7 +30,7 @@ from schemas.power import PowerAction, PowerCommand
 EXPIRES_AFTER: Final = timedelta(minutes=10)
 """An order that no agent has begun by then is void."""
 CENSUS_EVERY: Final = timedelta(minutes=10)
-_MOST_TEXTS: Final = 200
+_MOST_TEXTS: Final = 100
 """Written in one round, so that a round ends within the watchdog's lease; the others follow in the next."""
 
 log = logs.get_logger()
@@ -67,7 +67,8 @@ class Healer:
             if text != decision.machine.description.healing and texts < _MOST_TEXTS:
                 texts += 1
                 await self._say(decision, text, now)
-        self._told = {each.machine.id for each in decisions if _stays_watched(each)}
+        watched = {each.machine.id for each in decisions if _stays_watched(each)}
+        self._told = watched | (self._told - {each.machine.id for each in decisions})
         _count_states(decisions)
         return decisions
 
@@ -85,7 +86,7 @@ class Healer:
         if self._counted_at is None or now - self._counted_at >= CENSUS_EVERY:
             census = await take_census(self._store)
             totals = census.totals
-            self._told |= census.told
+            self._told = set(census.told)
             self._ledger = PowerLedger()
             self._counted_at = now
         rules = Rules(self._source.policies, totals)

@@ -25,6 +25,8 @@ from schemas.power import PowerRecord
 
 CHECKPOINT: Final = "self-healing"
 """Where the rules are kept."""
+MOST_ASKED_FOR: Final = 300
+"""Each is a read of its own."""
 _PAGE: Final = 500
 _LOOK_BACK: Final = timedelta(hours=1)
 """Commands change for no longer than that after they were requested."""
@@ -148,13 +150,14 @@ async def _commands(
 async def read_view(
     store: HealingStore, ledger: PowerLedger, rules: Rules, *, now: datetime, also: Iterable[str] = ()
 ) -> View:
-    """Every machine in trouble or lately cycled, and those asked for by name, if they are there."""
+    """Every machine in trouble or lately cycled, and the first `MOST_ASKED_FOR` of others asked for, if they are there."""
     window = max(rules.policies.longest_window, _LOOK_BACK)
     records: dict[str, list[PowerRecord]] = defaultdict(list)
     for record in await ledger.read(store, since=now - window, now=now):
         records[record.command.machine_id].append(record)
     machines = await _in_trouble(store)
-    for machine_id in {*also, *_lately_cycled(records, rules.policies, now)} - machines.keys():
+    asked_for = sorted(set(also) - machines.keys())[:MOST_ASKED_FOR]
+    for machine_id in {*asked_for, *_lately_cycled(records, rules.policies, now)} - machines.keys():
         try:
             machines[machine_id] = await store.get(machine_id)
         except MachineNotFound:
