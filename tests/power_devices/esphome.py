@@ -47,5 +47,6 @@ class FakeEsphome(WebPowerDevice):
         switch, state = request.match_info["switch"], PortState(request.match_info["state"])
         if switch not in self.states:
             return web.Response(status=404)
-        asyncio.get_running_loop().call_later(LOOP_S, self.switch, switch, state)
+        if self.states[switch] is not state:
+            asyncio.get_running_loop().call_later(LOOP_S, self.switch, switch, state)
         return web.Response()

@@ -69,11 +69,6 @@ HARNESSES = (
         "homeassistant",
         starter(FakeHomeAssistant, homeassistant.KIND, {"token_env": "TOKEN"}, "switch.rack4_plug_3"),
     ),
-    Harness(
-        "esphome-digest", starter(lambda: FakeEsphome(wants_digest=True), esphome.KIND, LOGIN, "relay_3")
-    ),
-    Harness(
-        "esphome-basic", starter(lambda: FakeEsphome(wants_digest=False), esphome.KIND, LOGIN, "relay_3")
-    ),
+    Harness("esphome", starter(lambda: FakeEsphome(wants_digest=True), esphome.KIND, LOGIN, "relay_3")),
     Harness("webhook", starter(FakeRelayService, webhook.KIND, WEBHOOK, "k3", base="/api")),
 )

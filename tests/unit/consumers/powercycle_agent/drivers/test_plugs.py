@@ -134,6 +134,16 @@ def test_a_port_that_is_no_entity_is_refused(port: str) -> None:
         open_driver(homeassistant.KIND, "http://ha:8123", token_env="TOKEN", ports={"pi-01": port})
 
 
+async def test_an_esphome_that_wants_basic_authentication_gets_it() -> None:
+    device = FakeEsphome(wants_digest=False)
+    await device.start()
+    driver = open_driver(esphome.KIND, device.address, user="admin", confirm_s=5)
+    await driver.off("Relay Nº 2")
+    await driver.close()
+    await device.stop()
+    assert device.states["Relay Nº 2"] is PortState.OFF
+
+
 async def test_an_esphome_that_wants_a_password_turns_away_who_has_none() -> None:
     device = FakeEsphome(wants_digest=True)
     await device.start()
