@@ -19,7 +19,6 @@ import click
 
 from consumers.powercycle_agent.configuration import read_inventory
 from consumers.powercycle_agent.control import ControlPlane
-from consumers.powercycle_agent.drivers.settings import SoftReboot
 from consumers.powercycle_agent.executor import Patience
 from consumers.powercycle_agent.http_control import Access, HttpControl, check_url
 from consumers.powercycle_agent.identity import alone_in, owner_of
@@ -29,7 +28,7 @@ from consumers.powercycle_agent.registry import Registry, open_driver
 from consumers.powercycle_agent.reload import Configuration
 from consumers.powercycle_agent.service import Agent, Parts
 from consumers.powercycle_agent.settings import LEASE_S, SHORTEST_LEASE_S, AgentSettings
-from consumers.powercycle_agent.soft_reboot import soft_reboot
+from consumers.powercycle_agent.soft_reboot import ask_to_reboot
 from pipeline import command as commands
 from pipeline.broker.greeting import greet
 from pipeline.clock import SystemClock
@@ -182,14 +181,9 @@ async def _serve(
                 lambda controller: open_driver(controller, secrets),
                 SystemClock(),
                 owner_of(settings.state_dir),
-                _reboot,
+                ask_to_reboot,
             )
             await Agent(parts, settings).run(stop)
-
-
-async def _reboot(machine_id: str, how: SoftReboot) -> str:
-    outcome = await soft_reboot(machine_id, how)
-    return "" if outcome.rebooted else outcome.text
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from typing import Final, Self
 
 from pydantic import Field, ValidationError
 
+from consumers.powercycle_agent.sharing import make_directory, share
 from pipeline import logs
 from pipeline.errors import LabkeeperError
 from schemas.power import PowerAction, PowerCommand, PowerMoment, PowerStatus
@@ -203,7 +204,7 @@ class Journal:
             raise JournalUnwritable("the command is too long for the journal: shorten who asks, and why")
         text = first + b"".join(_with_checksum(_Line(moment=_cut(moment))) for moment in moments)
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self._directory)
             descriptor = self._create(path, text.ljust(_SIZE, b"\0"))
         except OSError as error:
             raise JournalUnwritable(
@@ -233,7 +234,7 @@ class Journal:
         Raises `JournalUnwritable` when the directory cannot even be listed.
         """
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self._directory)
             paths = sorted(self._directory.iterdir())
         except OSError as error:
             raise JournalUnwritable(
@@ -277,6 +278,7 @@ class Journal:
         descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            share(descriptor, self._directory)
             _write_all(descriptor, content, 0)
             os.fsync(descriptor)
             unfinished.rename(path)

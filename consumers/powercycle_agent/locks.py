@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from consumers.powercycle_agent.sharing import make_directory, share
 from pipeline.errors import LabkeeperError, Misconfigured
 
 _LOOK_EVERY_S: Final = 0.05
@@ -49,8 +50,9 @@ class Locks:
     def _opened(self, name: str) -> Iterator[int]:
         path = self._directory / _file_name(name)
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o660)
+            make_directory(self._directory)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            share(descriptor, self._directory)
         except OSError as error:
             raise Misconfigured(
                 f"the lock {path} cannot be opened ({error.strerror}): let this user write there, or give another --state-dir"

@@ -74,6 +74,12 @@ async def soft_reboot(machine_id: str, settings: SoftReboot, *, ask_every_s: flo
     return Outcome(rebooted=True, text=f"{machine_id} rebooted in {time.monotonic() - began:.0f} s")
 
 
+async def ask_to_reboot(machine_id: str, settings: SoftReboot) -> str:
+    """The same, as the executor wants it: empty when the machine has rebooted, otherwise why it has not."""
+    outcome = await soft_reboot(machine_id, settings)
+    return "" if outcome.rebooted else outcome.text
+
+
 async def _begin(machine: _Machine) -> str:
     """Have it reboot; return its boot id from before."""
     async with machine.session() as connection:
