@@ -99,7 +99,13 @@ POWER_COMMANDS: Final = (
     Entry("history", _POWER, "List commands and what became of them.", "Look", "history_command"),
     Entry("check", f"{_RACK}.check", "Check a rack's configuration.", "In the rack", "check_command"),
     Entry("trust", f"{_RACK}.trust", "Learn the switches' SSH host keys.", "In the rack", "trust_command"),
-    Entry("drivers", f"{_RACK}.driver_listing", "List the kinds of controllers.", "In the rack", "drivers_command"),
+    Entry(
+        "drivers",
+        f"{_RACK}.driver_listing",
+        "List the kinds of controllers.",
+        "In the rack",
+        "drivers_command",
+    ),
 )
 
 FLEET_COMMANDS: Final = (

@@ -15,7 +15,7 @@ from pipeline.service import wait_for
 from pipeline.store.migrations import migrate, our_migrations
 from pipeline.store.transaction import Database
 from producers.labkeeper.premises import Premises, check_port, occupied
-from producers.labkeeper.roles import STOP_ORDER, LabSettings, helpers, pillars
+from producers.labkeeper.roles import STOP_ORDER, LabSettings, Role, helpers, pillars
 from producers.labkeeper.screen import Screen
 from producers.labkeeper.supervisor import Supervisor
 
@@ -93,13 +93,20 @@ class _Lab:
             if not self._stop.is_set():
                 supervisor.settle()
                 self._tell_page(answers=page.result())
-                supervisor.start(helpers(self._settings, url, self._premises.monitor))
+                supervisor.start(self._helpers(url))
                 self._tell_rest()
                 await supervisor.watch(stopped)
         finally:
             page.cancel()
             stopped.cancel()
             await supervisor.stop(STOP_ORDER)
+
+    def _helpers(self, url: str) -> tuple[Role, ...]:
+        if self._settings.demo:
+            self._premises.prepare_demo_power()
+        return helpers(
+            self._settings, url, monitor_state=self._premises.monitor, demo_power=self._premises.demo_power
+        )
 
     async def _page_answers(self) -> bool:
         """Wait until the façade is ready; False when that takes too long."""
@@ -122,7 +129,11 @@ class _Lab:
         if self._settings.monitor:
             self._screen.done("this computer reports as a machine")
         if self._settings.demo:
-            self._screen.done(f"{self._settings.demo} simulated machines join it")
+            self._screen.done(
+                f"{self._settings.demo} simulated machines join it, on power strips of their own"
+            )
+        if self._settings.power_config is not None:
+            self._screen.done(f"an agent drives the power controllers of {self._settings.power_config}")
         self._screen.done(f"metrics of each process: see {self._premises.metrics_targets.name}")
         self._screen.say(f"Up. Logs are in {self._premises.log_of('').parent}. Ctrl-C stops it.")
 

@@ -40,6 +40,17 @@ class Premises:
         return self.data / "monitor"
 
     @property
+    def demo_power(self) -> Path:
+        """Which simulated machine hangs on which simulated power strip; the simulator writes it."""
+        return self.data / "power" / "demo.json5"
+
+    def prepare_demo_power(self) -> None:
+        """Let its agent find a file before the simulator has written one."""
+        self.demo_power.parent.mkdir(exist_ok=True)
+        if not self.demo_power.exists():
+            self.demo_power.write_text("{}\n")
+
+    @property
     def metrics_targets(self) -> Path:
         """The file that tells Prometheus where the roles' metrics are."""
         return self.data / "metrics-targets.json"

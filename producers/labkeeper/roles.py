@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+_POWER_AGENT: Final = "consumers.powercycle_agent"
 _PATIENCE_S: Final = 10.0
+_AGENT_PATIENCE_S: Final = 30.0  # no port must stay off because of us
 _FACADE_PATIENCE_S: Final = 25.0  # it gives requests under way 20 s
 
 
@@ -47,6 +49,12 @@ class LabSettings:
     """How often machines report."""
     pool_periods: tuple[str, ...] = ()
     """POOL=SECONDS each: pools whose machines report at another period."""
+    power_config: Path | None = None
+    """What this computer's power agent drives; None: it has none."""
+    heal_policy: Path | None = None
+    """None: nothing is healed unasked."""
+    notifier_config: Path | None = None
+    """None: nobody is told."""
 
     @property
     def local_host(self) -> str:
@@ -73,32 +81,47 @@ def pillars(settings: LabSettings, database_url: str) -> tuple[Role, ...]:
     )
 
 
-def helpers(settings: LabSettings, database_url: str, state: Path) -> tuple[Role, ...]:
-    """The processes that can come a second later."""
+def helpers(
+    settings: LabSettings, database_url: str, *, monitor_state: Path, demo_power: Path
+) -> tuple[Role, ...]:
+    """The processes that can come a second later. `demo_power`: what the simulator tells its power agent."""
     environment = _environment(database_url)
     pools = _repeated("--pool", settings.pools)
     period = ("--period", str(settings.period_s))
-    judgement = (*pools, *period, *_repeated("--pool-period", settings.pool_periods))
+    judgement = [*pools, *period, *_repeated("--pool-period", settings.pool_periods)]
+    if settings.heal_policy is not None:
+        judgement += ["--heal-policy", str(settings.heal_policy)]
     found = [
         _service("relay", "consumers.outbox_relay", pools, environment),
         _service("watchdog", "consumers.watchdog", judgement, environment),
         _service("fleet-stats", "consumers.fleet_stats", (), environment),
     ]
     if settings.monitor:
-        monitor = ("--url", settings.url, "--port", "off", "--state-dir", str(state), *period)
+        monitor = ("--url", settings.url, "--port", "off", "--state-dir", str(monitor_state), *period)
         found.insert(0, _service("monitor", "producers.machine_monitor", monitor, environment))
     if settings.demo:
-        simulator = ("--url", settings.url, "--machines", str(settings.demo), *period)
+        power = ("--power-config", str(demo_power))
+        simulator = ("--url", settings.url, "--machines", str(settings.demo), *power, *period)
         found.append(_service("simulator", "producers.simulator", simulator, environment))
+        demo = ("--name", "demo", "--config", str(demo_power), "--state-dir", str(demo_power.parent / "demo"))
+        found.append(_service("demo-agent", _POWER_AGENT, demo, environment, _AGENT_PATIENCE_S))
+    if settings.power_config is not None:
+        power = ("--config", str(settings.power_config))
+        found.append(_service("power-agent", _POWER_AGENT, power, environment, _AGENT_PATIENCE_S))
+    if settings.notifier_config is not None:
+        notifier = (*pools, "--config", str(settings.notifier_config))
+        found.append(_service("notifier", "consumers.notifier", notifier, environment))
     return tuple(found)
 
 
 STOP_ORDER: Final = (
-    ("monitor", "simulator"),
+    ("monitor",),
+    ("demo-agent", "power-agent"),
+    ("simulator",),
     ("facade",),
     ("writer",),
     ("relay",),
-    ("watchdog", "fleet-stats"),
+    ("watchdog", "fleet-stats", "notifier"),
 )
 """From those who bring something in to those who take it away, so that nothing is left half done."""
 

@@ -65,6 +65,26 @@ _TOKEN_VARIABLES: Final = ("LABKEEPER_TOKEN", "LABKEEPER_TOKEN_FILE")
     help="Seconds between two reports of a machine, for this computer's monitor, simulated machines and the watchdog.",
 )
 @commands.pool_period_option
+@click.option(
+    "--powercycle-config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Start a power agent for the controllers of this file, such as /etc/powercycle.json5; see "
+    "`labkeeper power check --help`.",
+)
+@click.option(
+    "--heal-policy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="LABKEEPER_HEAL_POLICY",
+    show_envvar=True,
+    help="Power-cycle machines in trouble, as this file says; see docs/healing.md.  [default: none]",
+)
+@click.option(
+    "--notifier-config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="LABKEEPER_NOTIFIER_CONFIG",
+    show_envvar=True,
+    help="Tell people what happens, as this file says; see docs/notifications.md.",
+)
 @click.option("--verbose", is_flag=True, help="Show everything that the processes log, not only trouble.")
 def command(
     data: Path,
@@ -76,6 +96,9 @@ def command(
     pool: tuple[str, ...],
     period: float,
     pool_period: Mapping[str, timedelta],
+    powercycle_config: Path | None,
+    heal_policy: Path | None,
+    notifier_config: Path | None,
     verbose: bool,
 ) -> None:
     """Run a whole lab on this computer: database, services, web page, and a monitor that reports the computer itself.
@@ -85,6 +108,7 @@ def command(
     \b
       labkeeper up
       labkeeper up --demo 200 --data ./lab --port 8080
+      labkeeper up --powercycle-config /etc/powercycle.json5 --heal-policy heal.json5
       labkeeper up --pool Phones=^phone- --pool Lab= --pool-period Phones=60
     """
     if sys.platform == "win32":
@@ -107,6 +131,9 @@ def command(
         pools=pool,
         period_s=period,
         pool_periods=tuple(f"{name}={each.total_seconds()}" for name, each in pool_period.items()),
+        power_config=powercycle_config,
+        heal_policy=heal_policy,
+        notifier_config=notifier_config,
     )
     _check_token(settings)
     run_lab(settings, Screen(SystemClock(), verbose=verbose))

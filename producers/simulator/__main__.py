@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -14,6 +15,7 @@ from pipeline.service import serve, together
 from producers.simulator.catalogue import furnish
 from producers.simulator.load import EventSize
 from producers.simulator.operator import Operator
+from producers.simulator.power_strips import PowerStrips, strips_of
 from producers.simulator.sender import Load, send
 from producers.simulator.service import Simulator
 from producers.simulator.settings import SimulatorSettings
@@ -45,10 +47,24 @@ _DEFAULTS: Final = SimulatorSettings()
     show_default=True,
     help="Names the lab: the same machines, of the same nature.",
 )
+@click.option(
+    "--power-config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Give the machines power strips that answer on this computer, and write to this file what "
+    "`labkeeper powercycle-agent --config` wants to know of them.",
+)
 @target_options
 @commands.service_options
 @click.pass_context
-def command(ctx: click.Context, /, machines: int, period: float, seed: int, **options: Any) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    machines: int,
+    period: float,
+    seed: int,
+    power_config: Path | None,
+    **options: Any,
+) -> None:
     """Pretend to be a lab full of machines.
 
     Phones drain and overheat, devices vanish and return, tasks come and go, hosts fall silent. With --url it also does
@@ -63,16 +79,20 @@ def command(ctx: click.Context, /, machines: int, period: float, seed: int, **op
     settings = SimulatorSettings(machines, timedelta(seconds=period), seed)
 
     async def work(stop: asyncio.Event) -> None:
-        await _live(target, settings, stop)
+        await _live(target, settings, power_config, stop)
 
     serve("simulator", work, commands.service_settings(**options))
 
 
-async def _live(target: Target, settings: SimulatorSettings, stop: asyncio.Event) -> None:
+async def _live(
+    target: Target, settings: SimulatorSettings, power_config: Path | None, stop: asyncio.Event
+) -> None:
     lab = furnish(settings.machines, seed=settings.seed)
     async with opened(target) as to:
         simulator = Simulator(lab, to.destination, SystemClock(), settings)
         parts = [simulator.run(stop)]
+        if power_config is not None:
+            parts.append(PowerStrips(strips_of(lab), simulator).run(power_config, stop))
         if to.facade is not None:
             parts.append(Operator(to.facade, lab).run(stop))
         await together(*parts)

@@ -75,6 +75,8 @@ class Life:
     """The next report asks for quarantine."""
     sequence: int = 0
     """Of the next report, in this run of the monitor."""
+    powered: bool = True
+    """Somebody can switch it off."""
 
     @property
     def busy(self) -> bool:
@@ -89,7 +91,7 @@ class Life:
     @property
     def silent(self) -> bool:
         """Whether the host says nothing."""
-        return self.silent_s > 0
+        return self.silent_s > 0 or not self.powered
 
     @property
     def device_uptime(self) -> timedelta:
@@ -116,6 +118,26 @@ def lived(life: Life, nature: Nature, *, now: datetime, chance: Random) -> Life:
 def reported(life: Life) -> Life:
     """The life after a report was made of it."""
     return replace(life, quarantine_due=False, sequence=life.sequence + 1)
+
+
+def switched_off(life: Life) -> Life:
+    """The life without power: whatever it did has ended."""
+    return replace(life, powered=False, task_left_s=0.0)
+
+
+def switched_on(life: Life, chance: Random) -> Life:
+    """The life with power again: it boots, and its device is found where it was lost."""
+    if life.powered:
+        return life
+    return replace(
+        life,
+        powered=True,
+        silent_s=chance.uniform(5, 20),
+        absent_s=0.0,
+        device_boot=life.at,
+        monitor_start=to_milliseconds(life.at),
+        sequence=0,
+    )
 
 
 def _step(life: Life, nature: Nature, seconds: float, chance: Random) -> Life:
@@ -176,6 +198,8 @@ def _attach(life: Life, nature: Nature, seconds: float, chance: Random) -> Life:
 
 
 def _speak(life: Life, nature: Nature, seconds: float, chance: Random) -> Life:
+    if not life.powered:
+        return life
     if life.silent:
         left = life.silent_s - seconds
         return replace(life, silent_s=left) if left > 0 else _back(life, chance)

@@ -13,7 +13,16 @@ from pipeline.clock import Clock
 from pipeline.service import Abandoned, persist, wait_for
 from producers.simulator.catalogue import Machine
 from producers.simulator.destinations import Destination
-from producers.simulator.life import Life, Nature, born, lived, nature_of, reported
+from producers.simulator.life import (
+    Life,
+    Nature,
+    born,
+    lived,
+    nature_of,
+    reported,
+    switched_off,
+    switched_on,
+)
 from producers.simulator.reports import report
 from producers.simulator.settings import SimulatorSettings
 
@@ -41,6 +50,7 @@ class Simulator:
         self._destination = destination
         self._clock = clock
         self._settings = settings
+        self._machines = {machine.id: machine for machine in lab}
         self._inhabitants: dict[str, _Inhabitant] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -79,6 +89,17 @@ class Simulator:
         chance = Random(f"{self._settings.seed} {machine.id}")  # noqa: S311  # a toy, not a secret
         life = born(machine, now=self._clock.now(), chance=chance)
         return _Inhabitant(machine, nature_of(machine), chance, life)
+
+    def has_power(self, machine_id: str) -> bool:
+        """Whether the machine is on; all are until somebody switches them off."""
+        one = self._inhabitants.get(machine_id)
+        return one is None or one.life.powered
+
+    def switch(self, machine_id: str, *, on: bool) -> None:
+        """Turn a machine on or off."""
+        one = self._inhabitant(self._machines[machine_id])
+        one.life = lived(one.life, one.nature, now=self._clock.now(), chance=one.chance)
+        one.life = switched_on(one.life, one.chance) if on else switched_off(one.life)
 
     async def _report(self, inhabitants: list[_Inhabitant], stop: asyncio.Event) -> None:
         events: list[tuple[str, bytes]] = []
