@@ -140,6 +140,9 @@ def tls_context(settings: WebSettings) -> ssl.SSLContext:
         raise TurnedAway(
             f"cannot use {settings.ca_file} as ca_file of {settings.address}: {error}"
         ) from error
+    if settings.ca_file is not None:
+        # A device's own certificate may be named, too, although it is no authority.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -319,10 +322,11 @@ class WebDevice:
 
     def _translated(self, error: Exception) -> DriverError:
         if isinstance(error, ClientConnectorCertificateError):
-            return TurnedAway(
-                f"{self.name} shows a certificate that is not trusted: name it, or its authority, with ca_file in its entry"
-                f" ({error.certificate_error})"
-            )
+            reason = str(error.certificate_error)
+            advice = "name it, or its authority, with ca_file in its entry"
+            if "mismatch" in reason:
+                advice = "it is made out to another name, which must be the one in address"
+            return TurnedAway(f"{self.name} shows a certificate that is not trusted: {advice} ({reason})")
         if isinstance(error, ClientConnectorError):
             return Unreachable(f"cannot connect to {self.name}: {error.os_error}")
         if isinstance(error, ClientResponseError):

@@ -171,12 +171,22 @@ async def test_a_certificate_is_checked_against_the_file_that_is_named(tmp_path:
         async with device(address) as web_device:
             with pytest.raises(TurnedAway, match="ca_file"):
                 await web_device.get("/echo")
-        for keys in ({"ca_file": str(files.ca_file)}, {"verify": False}):
+        own = {"ca_file": str(files.server_keystore)}
+        for keys in ({"ca_file": str(files.ca_file)}, own, {"verify": False}):
             async with device(address, **keys) as web_device:
                 assert (await web_device.get("/echo")).status == 200
         async with device(address, ca_file=str(tmp_path / "lost.pem")) as web_device:
             with pytest.raises(TurnedAway, match=r"lost\.pem"):
                 await web_device.get("/echo")
+
+
+async def test_a_certificate_for_another_name_is_told_as_such(tmp_path: Path) -> None:
+    files = Certificates.issue(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(files.client_certificate, files.client_key)
+    async with serving(tls) as address, device(address, ca_file=str(files.ca_file)) as web_device:
+        with pytest.raises(TurnedAway, match="another name"):
+            await web_device.get("/echo")
 
 
 @pytest.mark.parametrize(
