@@ -31,6 +31,8 @@ USER: Final = "lab"
 AUTH_PASSWORD: Final = "one long secret"
 PRIV_PASSWORD: Final = "another long secret"
 _UPTIME: Final = "1.3.6.1.2.1.1.3.0"
+_SYSTEM: Final = (1, 3, 6, 1, 2, 1, 1)
+"""What a reader may write. pysnmp lets those write anything who may write nothing."""
 _ENGINE_ID: Final = bytes.fromhex("8000000001c0ffee07")
 
 
@@ -61,6 +63,8 @@ class SnmpAgent(PowerDevice):
         self._boots = 0
         self._lets_in = True
         self.udp_port = 0
+        self.heard = 0
+        """Datagrams so far, answered or not."""
 
     async def start(self) -> None:
         self._boots += 1
@@ -93,7 +97,8 @@ class SnmpAgent(PowerDevice):
         await self.start()
 
     def follow_mood(self) -> bool:
-        """Whether there is an answer at all."""
+        """Whether there is an answer at all to what has just come."""
+        self.heard += 1
         lets_in = self.mood is not Mood.REFUSES
         if lets_in is not self._lets_in and self._engine is not None:
             self._lets_in = lets_in
@@ -110,7 +115,7 @@ def _new_engine() -> SnmpEngine:
     config.add_v1_system(engine, "reader", READER)
     for version in (1, 2):
         config.add_vacm_user(engine, version, "writer", "noAuthNoPriv", everything, everything)
-        config.add_vacm_user(engine, version, "reader", "noAuthNoPriv", everything)
+        config.add_vacm_user(engine, version, "reader", "noAuthNoPriv", everything, _SYSTEM)
     _add_user(engine, AUTH_PASSWORD)
     config.add_vacm_user(engine, 3, USER, "authPriv", everything, everything)
     return engine

@@ -1,0 +1,60 @@
+"""What the Modbus driver does beyond what every driver promises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from consumers.powercycle_agent.drivers.modbus import KIND
+from consumers.powercycle_agent.drivers.protocol import PortState, PowerDriver
+from consumers.powercycle_agent.drivers.secrets import Secrets
+from tests.power_devices.modbus import COILS, ON_VALUE, REGISTER, UNIT, FakeRelayBoard
+
+
+@pytest.fixture
+async def board() -> AsyncIterator[FakeRelayBoard]:
+    device = FakeRelayBoard()
+    await device.start()
+    yield device
+    await device.stop()
+
+
+def opened(board: FakeRelayBoard, **keys: Any) -> PowerDriver:
+    entry = {"address": "127.0.0.1", "tcp_port": board.tcp_port, "unit": UNIT, "ports": {}, **keys}
+    driver: PowerDriver = KIND.open(KIND.settings.model_validate(entry), Secrets({}, Path("/nonexistent")))
+    return driver
+
+
+@pytest.mark.parametrize("port", [COILS[1], f"coil:{COILS[1]}", REGISTER])
+async def test_an_inverted_relay_is_released_for_on(board: FakeRelayBoard, port: str) -> None:
+    driver = opened(board, inverted=True, on_value=ON_VALUE)
+    relay = port.removeprefix("coil:")
+    await driver.on(port)
+    assert board.states[relay] is PortState.OFF
+    assert await driver.status(port) is PortState.ON
+    await driver.off(port)
+    assert board.states[relay] is PortState.ON
+
+
+async def test_a_register_that_holds_neither_value_is_unknown(board: FakeRelayBoard) -> None:
+    driver = opened(board, on_value=1)
+    assert await driver.status(REGISTER) is PortState.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"ports": {"m": "65536"}}, "port of m"),
+        ({"ports": {"m": "input:1"}}, "port of m"),
+        ({"ports": {"m": -1}}, "port of m"),
+        ({"on_value": 0}, "must differ"),
+        ({"unit": 256}, "unit"),
+    ],
+)
+def test_an_entry_that_cannot_be_meant_is_refused(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        KIND.settings.model_validate({"address": "10.0.0.1", "ports": {}, **keys})

@@ -1,0 +1,113 @@
+"""What the Redfish driver does beyond what every driver promises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from aiohttp import web
+from pydantic import ValidationError
+
+from consumers.powercycle_agent.drivers.errors import NotConfirmed
+from consumers.powercycle_agent.drivers.protocol import PortState, PowerDriver
+from consumers.powercycle_agent.drivers.redfish import KIND
+from consumers.powercycle_agent.drivers.secrets import Secrets
+from tests.power_devices.redfish import SYSTEMS, USER, FakeRedfish
+from tests.power_devices.web_device import PASSWORD, WebPowerDevice
+
+SECRETS: Final = Secrets({"POWERCYCLE_PASSWORD": PASSWORD}, Path("/nonexistent"))
+
+
+class Scripted(WebPowerDevice):
+    """Has one system, which offers what it is told to offer, and takes every order."""
+
+    def __init__(self) -> None:
+        super().__init__(("1",))
+        self.actions: dict[str, Any] = {}
+
+    def routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/redfish/v1/Systems/1", self._show)
+        router.add_post("/{path:.*}", self._take)
+
+    async def _show(self, _: web.Request) -> web.Response:
+        state = "On" if self.states["1"] is PortState.ON else "Off"
+        return web.json_response({"PowerState": state, "Actions": self.actions})
+
+    async def _take(self, request: web.Request) -> web.Response:
+        order = await request.json()
+        self.note(str(order))
+        self.switch("1", PortState.ON if "On" in str(order) else PortState.OFF)
+        return web.Response(status=202)
+
+
+@pytest.fixture
+async def scripted() -> AsyncIterator[Scripted]:
+    device = Scripted()
+    await device.start()
+    yield device
+    await device.stop()
+
+
+def opened(device: WebPowerDevice, **keys: Any) -> PowerDriver:
+    entry = {"address": device.address, "user": USER, "ports": {"machine": "1"}, "confirm_s": 0.2} | keys
+    driver: PowerDriver = KIND.open(KIND.settings.model_validate(entry), SECRETS)
+    return driver
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://elsewhere.example/redfish/v1/Systems/1/Actions/ComputerSystem.Reset",
+        "//elsewhere.example/redfish/v1/Systems/1",
+        "/redfish/v1/../admin",
+        "/admin/reset",
+        "@elsewhere.example/redfish/v1/x",
+        7,
+    ],
+)
+async def test_an_action_that_leads_elsewhere_is_not_taken(scripted: Scripted, target: Any) -> None:
+    scripted.actions = {"#ComputerSystem.Reset": {"target": target}}
+    driver = opened(scripted)
+    with pytest.raises(NotConfirmed, match="offers no action"):
+        await driver.off("1")
+    await driver.close()
+    assert not any(each.startswith("POST") for each in scripted.commands)
+
+
+async def test_only_what_the_service_allows_is_ordered(scripted: Scripted) -> None:
+    reset = {"target": "/redfish/v1/Systems/1/Actions/ComputerSystem.Reset"}
+    scripted.actions = {
+        "Oem": {},
+        "#ComputerSystem.Reset": reset | {"ResetType@Redfish.AllowableValues": ["ForceOn", "ForceOff"]},
+    }
+    driver = opened(scripted)
+    await driver.off("1")
+    await driver.on("1")
+    scripted.actions["#ComputerSystem.Reset"]["ResetType@Redfish.AllowableValues"] = ["GracefulShutdown"]
+    with pytest.raises(NotConfirmed, match="offers no action"):
+        await driver.off("1")
+    await driver.close()
+    orders = [each for each in scripted.commands if each.startswith("{")]
+    assert orders == ["{'ResetType': 'ForceOff'}", "{'ResetType': 'ForceOn'}"]
+
+
+async def test_a_session_serves_many_calls_and_is_ended_in_the_end() -> None:
+    service = FakeRedfish(SYSTEMS, has_sessions=True)
+    await service.start()
+    driver = opened(service, auth="session")
+    for _ in range(3):
+        assert await driver.status(SYSTEMS[0]) is PortState.ON
+    assert len(service.sessions) == 1
+    await driver.close()
+    assert service.sessions == {}
+    await service.stop()
+
+
+@pytest.mark.parametrize(
+    "port", ["..", "/redfish/v1/../../etc", "/admin", "a/b", "http://x/redfish/v1/y", "a?b"]
+)
+def test_a_port_outside_of_the_service_is_refused(port: str) -> None:
+    with pytest.raises(ValidationError, match="port of machine"):
+        KIND.settings.model_validate({"address": "https://bmc", "user": "u", "ports": {"machine": port}})
