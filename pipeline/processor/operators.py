@@ -50,15 +50,6 @@ def clear_quarantine(before: Description) -> Description:
     return before.model_copy(update={"is_quarantined": False}) if before.is_quarantined else before
 
 
-def request_power_cycle(before: Description, *, machine_id: str, user: str, now: datetime) -> Description:
-    """Ask for a power cycle."""
-    return (
-        before
-        if before.power_cycle
-        else toggle_power_cycle(before, machine_id=machine_id, user=user, now=now)
-    )
-
-
 def cancel_power_cycle(before: Description, *, machine_id: str, user: str, now: datetime) -> Description:
     """Withdraw the wish for a power cycle."""
     if not before.power_cycle:
@@ -67,17 +58,6 @@ def cancel_power_cycle(before: Description, *, machine_id: str, user: str, now: 
     return before.model_copy(
         update={
             "power_cycle": False,
-            "annotation": Annotation(message=message, user=user, timestamp=now),
-        }
-    )
-
-
-def toggle_power_cycle(before: Description, *, machine_id: str, user: str, now: datetime) -> Description:
-    """Ask for a power cycle, or withdraw the wish. The annotation is the same for both, as old clients know it."""
-    message = f"Requested powercycle for {quoted(machine_id)}"
-    return before.model_copy(
-        update={
-            "power_cycle": not before.power_cycle,
             "annotation": Annotation(message=message, user=user, timestamp=now),
         }
     )

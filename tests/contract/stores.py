@@ -97,6 +97,11 @@ def setting(**fields: object) -> Change:
     return lambda before: before.model_copy(update=fields)
 
 
+def toggled_power(before: Description) -> Description:
+    """Turn the wish for a power cycle on or off. Done twice by mistake, it shows."""
+    return before.model_copy(update={"power_cycle": not before.power_cycle})
+
+
 def unchanged(before: Description) -> Description:
     """A change that finds nothing to do."""
     return before

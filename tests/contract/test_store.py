@@ -10,12 +10,23 @@ import pytest
 
 from pipeline.errors import MachineNotFound, Rejected, VersionMismatch
 from pipeline.processor.normalize import normalize
-from pipeline.processor.operators import toggle_mode, toggle_power_cycle
+from pipeline.processor.operators import toggle_mode
 from pipeline.store.protocol import Change
 from schemas.changes import ChangeKind, MachineChange
 from schemas.description import Annotation, Description
 from schemas.wire import ZERO_TIME
-from tests.contract.stores import NOW, POOLS, STORES, WholeStore, add, filled, open_store, setting, unchanged
+from tests.contract.stores import (
+    NOW,
+    POOLS,
+    STORES,
+    WholeStore,
+    add,
+    filled,
+    open_store,
+    setting,
+    toggled_power,
+    unchanged,
+)
 
 HEARTBEAT = (ChangeKind.HEARTBEAT,)
 
@@ -513,11 +524,7 @@ async def test_machines_whose_power_cycle_is_wanted_are_listed_by_id(store: Whol
 
     assert list(await store.list_powercycle()) == ["skia-a", "skia-c"]
 
-    await store.update(
-        "skia-a",
-        lambda before: toggle_power_cycle(before, machine_id="skia-a", user="jo", now=NOW),
-        now=NOW,
-    )
+    await store.update("skia-a", toggled_power, now=NOW)
 
     assert list(await store.list_powercycle()) == ["skia-c"]
 

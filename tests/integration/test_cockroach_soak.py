@@ -26,7 +26,7 @@ from pipeline.broker.embedded import EmbeddedBroker
 from pipeline.broker.protocol import Broker, From, Outgoing, Received
 from pipeline.clock import SystemClock
 from pipeline.outbox.relay import Relay
-from pipeline.processor.operators import mark_down, set_attached_device, set_note, toggle_power_cycle
+from pipeline.processor.operators import mark_down, set_attached_device, set_note
 from pipeline.processor.pools import Pools
 from pipeline.store.migrations import migrate
 from pipeline.store.sql import SqlStore
@@ -34,6 +34,7 @@ from pipeline.store.transaction import RetryPolicy
 from schemas.changes import MachineChange
 from schemas.description import AttachedDevice, Description
 from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS, TOPICS, dead_letters_of
+from tests.contract.stores import toggled_power
 from tests.integration.cockroach_proxy.faults import Deck, Fault
 from tests.integration.cockroach_proxy.proxy import CockroachProxy
 from tests.servers.kinds import TestServer
@@ -132,8 +133,7 @@ async def operate(store: SqlStore, machines: Sequence[str]) -> None:
 async def toggle(store: SqlStore) -> None:
     for _ in range(2):
         for machine in QUIET:
-            change = partial(toggle_power_cycle, machine_id=machine, user="jo", now=NOW)
-            await store.update(machine, change, now=NOW, who="jo")
+            await store.update(machine, toggled_power, now=NOW, who="jo")
 
 
 async def watch(store: SqlStore) -> int:

@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,12 +19,12 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  # a class, whatever psycopg2 calls it
 
 from pipeline.errors import Misconfigured, StoreUnavailable
-from pipeline.processor.operators import toggle_power_cycle
 from pipeline.store.migrations import migrate
 from pipeline.store.sql import SqlStore
 from pipeline.store.transaction import RetryPolicy
 from schemas.changes import ChangeKind
 from schemas.description import Description
+from tests.contract.stores import toggled_power
 from tests.integration.cockroach_proxy.faults import CommitsLost, Fault
 from tests.integration.cockroach_proxy.proxy import CockroachProxy
 
@@ -67,12 +67,8 @@ def renamed(version: str, before: Description) -> Description:
     return before.model_copy(update={"version": version})
 
 
-def toggle(machine_id: str) -> Callable[[Description], Description]:
-    return partial(toggle_power_cycle, machine_id=machine_id, user="jo", now=NOW)
-
-
-def counted_toggle(machine_id: str) -> Callable[[Description], Description]:
-    return lambda before: count(toggle(machine_id)(before))
+def counted_toggle(before: Description) -> Description:
+    return count(toggled_power(before))
 
 
 async def waiting_for_a_lock(cursor: Any) -> None:
@@ -202,7 +198,7 @@ async def test_failing_commits_lose_nothing_and_repeat_nothing(url: str) -> None
     async def single(store: SqlStore, lot: random.Random) -> None:
         for _ in range(100):
             machine_id = lot.choice(ids)
-            await store.update(machine_id, counted_toggle(machine_id), now=NOW, create=True)
+            await store.update(machine_id, counted_toggle, now=NOW, create=True)
             wanted[machine_id] += 1
             toggles[machine_id] += 1
 
@@ -261,7 +257,7 @@ async def test_killed_backends_lose_nothing_and_repeat_nothing(url: str) -> None
 
     async def work(store: SqlStore, machine_id: str) -> None:
         for _ in range(20):
-            await store.update(machine_id, toggle(machine_id), now=NOW, create=True)
+            await store.update(machine_id, toggled_power, now=NOW, create=True)
             await store.update_many({each: [count] for each in ids}, now=NOW)
 
     async with opened(url, retries) as store:
@@ -293,7 +289,7 @@ async def test_a_lost_answer_to_commit_is_not_a_second_toggle(url: str) -> None:
             await store.update("m1", count, now=NOW, create=True)
             for number in range(1, 11):
                 proxy.plan = CommitsLost(Fault.RESET_LATE if number % 2 else Fault.RESET_AFTER)
-                updated = await store.update("m1", toggle("m1"), now=NOW)
+                updated = await store.update("m1", toggled_power, now=NOW)
                 assert updated.after.power_cycle is (number % 2 == 1)
                 assert updated.after.row_version == 1 + number
                 assert updated.after == await store.get("m1")

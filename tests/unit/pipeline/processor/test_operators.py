@@ -39,7 +39,6 @@ CHANGES: dict[str, Change] = {
     "set maintenance": partial(operators.set_maintenance, user=FRED, now=NOW),
     "clear maintenance": partial(operators.clear_maintenance, user=FRED, now=NOW),
     "clear quarantine": operators.clear_quarantine,
-    "request power cycle": partial(operators.request_power_cycle, machine_id=MACHINE, user=FRED, now=NOW),
     "cancel power cycle": partial(operators.cancel_power_cycle, machine_id=MACHINE, user=FRED, now=NOW),
     "complete power cycle": operators.complete_power_cycle,
     "set power cycle state": partial(operators.set_power_cycle_state, state=PowerCycleState.IN_ERROR),
@@ -48,7 +47,6 @@ CHANGES: dict[str, Change] = {
 }
 TOGGLES: dict[str, Change] = {
     "toggle mode": partial(operators.toggle_mode, user=FRED, now=NOW),
-    "toggle power cycle": partial(operators.toggle_power_cycle, machine_id=MACHINE, user=FRED, now=NOW),
     "remove device": partial(operators.remove_device, machine_id=MACHINE, user=FRED, now=NOW),
     "set note": partial(operators.set_note, message="hello", user=FRED, now=NOW),
     "supply chromeos": partial(
@@ -114,27 +112,11 @@ def test_a_quarantine_is_cleared_without_an_annotation() -> None:
     assert changed_fields(before, operators.clear_quarantine(before)) == {"is_quarantined": False}
 
 
-@pytest.mark.parametrize("ask", [operators.request_power_cycle, operators.toggle_power_cycle])
-def test_a_power_cycle_is_requested(ask: Callable[..., Description]) -> None:
-    before = description()
-    assert changed_fields(before, ask(before, machine_id=MACHINE, user=FRED, now=NOW)) == {
-        "power_cycle": True,
-        "annotation": by_fred(f'Requested powercycle for "{MACHINE}"'),
-    }
-
-
 def test_a_power_cycle_is_cancelled() -> None:
     before = description(power_cycle=True)
     assert changed_fields(
         before, operators.cancel_power_cycle(before, machine_id=MACHINE, user=FRED, now=NOW)
     ) == {"power_cycle": False, "annotation": by_fred(f'Cancelled powercycle for "{MACHINE}"')}
-
-
-def test_toggling_a_power_cycle_says_the_same_in_both_directions() -> None:
-    before = description(power_cycle=True)
-    assert changed_fields(
-        before, operators.toggle_power_cycle(before, machine_id=MACHINE, user=FRED, now=NOW)
-    ) == {"power_cycle": False, "annotation": by_fred(f'Requested powercycle for "{MACHINE}"')}
 
 
 def test_a_power_cycle_is_complete() -> None:
