@@ -21,6 +21,7 @@ from schemas.wire import explain
 log = logs.get_logger()
 
 _PAGE: Final = 500
+_LATELY: Final = 1000
 _WAIT_FOR_MORE: Final = timedelta(milliseconds=1)
 
 
@@ -55,6 +56,10 @@ class BrokerControl:
             if len(page) < _PAGE:
                 return records[::-1]  # oldest first
             before = page[-1].command.id
+
+    async def ended_lately(self) -> Sequence[PowerRecord]:
+        """See the protocol."""
+        return await self._store.power_commands(pending=False, limit=_LATELY)
 
     async def report(self, results: Sequence[PowerResult]) -> None:
         """See the protocol."""

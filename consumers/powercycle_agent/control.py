@@ -24,6 +24,10 @@ class ControlPlane(Protocol):
         """All commands that have not ended."""
         ...
 
+    async def ended_lately(self) -> Sequence[PowerRecord]:
+        """Commands that have ended, newest first; the latest thousand or so."""
+        ...
+
     async def report(self, results: Sequence[PowerResult]) -> None:
         """Return once the results are safe."""
         ...

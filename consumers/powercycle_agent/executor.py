@@ -41,6 +41,9 @@ _HOPELESS: Final = (TurnedAway, UnknownPort, NotInstalled)
 _TEXT_LIMIT: Final = 2000
 _STEPS_BEFORE: Final = 4
 _HURRIED_PAUSE: Final = 1.0
+
+NOT_KNOWN: Final = "the port's state is not known"
+"""Said of a command that failed and may have left its port off."""
 _CARRIED_ON: Final = "interrupted, and carried on"
 
 
@@ -309,7 +312,7 @@ class Executor:
             await self._end(run, PowerStatus.FAILED, f"{trouble.text}; the port is on")
             return
         log.error("port_state_unknown", **_names(run), reason=again.text)
-        text = f"{trouble.text}; the port's state is not known: {again.text}; trying on until it is on"
+        text = f"{trouble.text}; {NOT_KNOWN}: {again.text}; trying on until it is on"
         await self._end(run, PowerStatus.FAILED, text, settles=False)
 
     async def _end_with(self, run: _Run, trouble: _Trouble | None, without: str) -> None:

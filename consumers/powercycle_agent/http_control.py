@@ -35,6 +35,7 @@ _REQUEST_TIME: Final = aiohttp.ClientTimeout(total=20, sock_connect=10)
 _STREAM_TIME: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
 """The façade says something every half minute; a stream without it is dead."""
 _PAGE: Final = 500
+_LATELY: Final = 1000
 _AT_ONCE: Final = 100
 _LARGEST: Final = 16 * 1024 * 1024
 _LONGEST_EVENT: Final = 256 * 1024
@@ -112,6 +113,11 @@ class HttpControl:
                 return records[::-1]  # oldest first
             query["before"] = next_before
 
+    async def ended_lately(self) -> Sequence[PowerRecord]:
+        """See the protocol."""
+        query = {"state": "ended", "limit": str(_LATELY)}
+        return _page(await self._ask("GET", _COMMANDS, params=query))[0]
+
     async def report(self, results: Sequence[PowerResult]) -> None:
         """See the protocol. Raises `Rejected` for what the façade will never take."""
         for start in range(0, len(results), _AT_ONCE):
@@ -157,7 +163,7 @@ class HttpControl:
 
     async def _ask(self, method: str, path: str, **options: Any) -> bytes:
         async with self._request(method, path, **options) as answer:
-            return await _bounded(answer)
+            return await read_bounded(answer)
 
     @asynccontextmanager
     async def _request(
@@ -237,7 +243,7 @@ async def _read(events: AsyncIterator[ServerSentEvent]) -> AsyncIterator[PowerCo
         log.warning("commands_not_heard", reason=str(error) or type(error).__name__)
 
 
-async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
+async def read_bounded(answer: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for chunk in answer.content.iter_chunked(64 * 1024):
         body += chunk

@@ -9,7 +9,7 @@ from typing import Final
 from consumers.powercycle_agent.controllers import Crew, Job, Line, Order, Resume
 from consumers.powercycle_agent.drivers.errors import DriverError
 from consumers.powercycle_agent.drivers.protocol import PowerDriver
-from consumers.powercycle_agent.inventory import Controller, Inventory
+from consumers.powercycle_agent.inventory import Controller, Inventory, Outlet
 from consumers.powercycle_agent.journal import Entry
 from pipeline import logs, metrics
 from schemas.power import PowerStatus
@@ -98,9 +98,13 @@ class Lines:
         else:
             line.owe(entry)
 
+    def outlet(self, machine_id: str) -> Outlet | None:
+        """Where its power comes from; None: not from here."""
+        return self._inventory.outlet(machine_id)
+
     def has(self, machine_id: str) -> bool:
         """Whether its power comes from here."""
-        return self._inventory.outlet(machine_id) is not None
+        return self.outlet(machine_id) is not None
 
     def withdraw(self, machine_id: str, command_id: str) -> None:
         """Do not begin this command."""

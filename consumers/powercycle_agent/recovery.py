@@ -1,19 +1,20 @@
-"""What a process that died has left in the journal, and what becomes of it."""
+"""What processes that are gone have left undone, and what becomes of it: by our journal, and by what the lab remembers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from consumers.powercycle_agent.controllers import Resume
 from consumers.powercycle_agent.delivery import Delivery
-from consumers.powercycle_agent.executor import steps_of
-from consumers.powercycle_agent.journal import Entry, Journal, JournalUnwritable
+from consumers.powercycle_agent.executor import NOT_KNOWN, steps_of
+from consumers.powercycle_agent.inventory import Outlet
+from consumers.powercycle_agent.journal import AlreadyKnown, Entry, Intent, Journal, JournalUnwritable
 from consumers.powercycle_agent.lines import Lines
 from pipeline import logs
 from pipeline.clock import Clock
-from schemas.power import PowerAction, PowerStatus
+from schemas.power import PowerAction, PowerMoment, PowerRecord, PowerStatus
 
 log = logs.get_logger()
 
@@ -29,28 +30,54 @@ class Recovery:
     _undecided: list[Entry] = field(default_factory=list)
     """Begun and not known to be off: what becomes of them depends on whether the lab still waits for them."""
 
-    async def begin(self, lines: Lines) -> None:
-        """Take up what is left: a port that may be off comes first, and waits for nobody."""
+    async def begin(self, lines: Lines, lately: Sequence[PowerRecord] = ()) -> None:
+        """Take up what is left: a port that may be off comes first, and waits for nobody.
+
+        `lately`: how commands ended while we were away; a port that was driven since owes nothing to what came before.
+        """
         for entry in await self.abandoned():
-            if entry.end is not None:
-                self._tell(entry)
-                if entry.owes:
-                    lines.owe(entry)
+            done = _done_by_another(entry, lately)
+            if done is not None:
+                await asyncio.to_thread(_copy_end, entry, done)
                 continue
-            log.warning("command_interrupted", command=entry.command.id, machine=entry.command.machine_id)
-            self._tell(entry)
-            if entry.intent.brings_command:
-                lines.add(Resume(entry, is_wanted=False))
-            elif _goes_on(entry):
-                lines.add(Resume(entry, is_wanted=True))
-            else:
-                self._undecided.append(entry)
+            if entry.owes and _is_superseded(entry, lately):
+                await asyncio.to_thread(self._write_off, entry)
+            if not entry.is_reported:
+                self._tell(entry)
+            if entry.end is None:
+                self._carry_on(entry, lines)
+            elif entry.owes:
+                lines.owe(entry)
+
+    async def inherit(self, lines: Lines, lately: Sequence[PowerRecord]) -> None:
+        """Owe what a process of our name owed, on a host whose journal we do not have: its machine's last cycle left it off."""
+        for record in _last_ones(lately):
+            outlet = lines.outlet(record.command.machine_id)
+            if outlet is None or record.agent != self.agent or not _left_off(record):
+                continue
+            try:
+                entry = await asyncio.to_thread(self._inherit, record, outlet)
+            except AlreadyKnown:
+                continue
+            except JournalUnwritable as error:
+                log.error("debt_not_kept", command=record.command.id, reason=str(error))  # noqa: TRY400  # no bug
+                continue
+            log.warning("debt_inherited", command=record.command.id, machine=outlet.machine_id)
+            lines.owe(entry)
 
     def decide(self, lines: Lines, pending: Collection[str]) -> None:
         """Go on with the rest, now that it is known which commands the lab waits for."""
         undecided, self._undecided = self._undecided, []
         for entry in undecided:
             lines.add(Resume(entry, is_wanted=entry.command.id in pending))
+
+    async def tell_ended(self) -> None:
+        """Whoever drives the ports now: what we have done must be known."""
+        for entry in await self.abandoned():
+            if entry.end is not None and not entry.owes:
+                self._tell(entry)
+            else:
+                entry.release()
 
     def busy_with(self) -> set[str]:
         """Ids of the commands that wait for a decision."""
@@ -70,15 +97,86 @@ class Recovery:
             log.error("journal_not_read", reason=str(error))  # noqa: TRY400  # no bug
             return []
 
+    def _carry_on(self, entry: Entry, lines: Lines) -> None:
+        log.warning("command_interrupted", command=entry.command.id, machine=entry.command.machine_id)
+        if entry.intent.brings_command:
+            lines.add(Resume(entry, is_wanted=False))
+        elif _goes_on(entry):
+            lines.add(Resume(entry, is_wanted=True))
+        else:
+            self._undecided.append(entry)
+
+    def _write_off(self, entry: Entry) -> None:
+        text = "interrupted, and its machine's power has been driven since"
+        if entry.end is None:
+            entry.record(PowerMoment(status=PowerStatus.FAILED, at=self.clock.now(), text=text), settles=True)
+        else:
+            entry.settle()
+
+    def _inherit(self, record: PowerRecord, outlet: Outlet) -> Entry:
+        *before, end = record.steps
+        intent = Intent(
+            command=record.command,
+            agent=self.agent,
+            controller=outlet.controller.name,
+            port=outlet.port,
+            before=[moment for moment in before if moment.status is not PowerStatus.QUEUED],
+        )
+        entry = self.journal.begin(intent, end)
+        entry.mark_reported()
+        return entry
+
     def _tell(self, entry: Entry) -> None:
         """Once more, what may not have been heard."""
-        if not entry.is_reported:
-            for step in steps_of(entry, self.agent):
-                self.delivery.step(step, entry)
+        for step in steps_of(entry, self.agent):
+            self.delivery.step(step, entry)
 
 
 def _goes_on(entry: Entry) -> bool:
     """Whether the rest of it must be done, whoever waits for it: the port is off, or is to be on anyway."""
     return entry.command.action is PowerAction.ON or (
         entry.command.action is PowerAction.CYCLE and entry.reached is not PowerStatus.ACCEPTED
+    )
+
+
+def _done_by_another(entry: Entry, lately: Iterable[PowerRecord]) -> PowerRecord | None:
+    """The record of a command that we began and somebody else has finished, with the port on; None: nobody has."""
+    if entry.end is not None:
+        return None
+    done = (record for record in lately if record.status is PowerStatus.DONE)
+    return next((record for record in done if record.command.id == entry.command.id), None)
+
+
+def _copy_end(entry: Entry, record: PowerRecord) -> None:
+    entry.record(record.steps[-1], settles=True)
+    entry.mark_reported()
+
+
+def _is_superseded(entry: Entry, lately: Iterable[PowerRecord]) -> bool:
+    """Whether a newer command of the same machine was carried out: then its port is as somebody wanted it since."""
+    command = entry.command
+    return any(
+        record.command.machine_id == command.machine_id
+        and record.command.id > command.id
+        and record.status is PowerStatus.DONE
+        for record in lately
+    )
+
+
+def _last_ones(lately: Iterable[PowerRecord]) -> Iterable[PowerRecord]:
+    """The newest of each machine."""
+    found: dict[str, PowerRecord] = {}
+    for record in sorted(lately, key=lambda record: record.command.id):
+        if record.status in {PowerStatus.DONE, PowerStatus.FAILED}:
+            found[record.command.machine_id] = record
+    return found.values()
+
+
+def _left_off(record: PowerRecord) -> bool:
+    reached = {moment.status for moment in record.steps}
+    return (
+        record.command.action is PowerAction.CYCLE
+        and record.status is PowerStatus.FAILED
+        and PowerStatus.ON not in reached
+        and (PowerStatus.OFF in reached or NOT_KNOWN in record.text)
     )

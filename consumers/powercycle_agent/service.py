@@ -38,6 +38,8 @@ _STRANDED: Final = timedelta(minutes=5)
 """What an agent of another name began and has not moved on for so long, beyond its pause, is ours if the port is."""
 _DECLINED_S: Final = 60.0
 """A command that we did not begin is not looked at again for so long: the lab may not have heard yet."""
+_LATELY_S: Final = 3.0
+"""How long ports that may be off wait for the lab to say whether somebody has driven them since."""
 _HEAR_S: Final = 10.0
 """How long pending commands wait for the subscription; then they are asked for all the same."""
 
@@ -90,7 +92,7 @@ class Agent:
             while not stop.is_set():
                 if await self._is_on_duty(stop):
                     await self._duty(stop)
-                else:
+                elif not stop.is_set():
                     await self._stand_by()
         finally:
             watching.cancel()
@@ -107,6 +109,7 @@ class Agent:
 
     async def _stand_by(self) -> None:
         """Ports that we have left off are somebody else's as long as there may be somebody: the lab would know."""
+        await self._recovery.tell_ended()
         if self._lease.unanswered_for() >= self._settings.lease.total_seconds():
             await pay_debts_alone(
                 self._recovery,
@@ -141,9 +144,20 @@ class Agent:
 
     async def _serve(self, lines: Lines) -> None:
         await lines.started.wait()
-        await self._recovery.begin(lines)
+        lately = await self._ended_lately()
+        await self._recovery.begin(lines, lately)
+        await self._recovery.inherit(lines, lately)
         listening = asyncio.Event()
         await together(self._hear(lines, listening), self._catch_up(lines, listening))
+
+    async def _ended_lately(self) -> Sequence[PowerRecord]:
+        """What became of commands while we were away; nothing, if the lab does not say so at once."""
+        try:
+            async with asyncio.timeout(_LATELY_S):
+                return await self._parts.control.ended_lately()
+        except (Retryable, TimeoutError) as error:
+            log.warning("history_not_asked", reason=str(error) or "no answer")
+            return ()
 
     async def _hear(self, lines: Lines, listening: asyncio.Event) -> None:
         backoff = Backoff()

@@ -132,7 +132,16 @@ class AgentProcess:
 
     async def ended(self) -> int | None:
         """Wait for its end; its exit code, or the negative number of the signal that killed it."""
-        await asyncio.to_thread(self._process.join, 30)
+        loop, has_ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(
+            self._process.sentinel, has_ended.set
+        )  # not `join` in a thread: to start another asks as well
+        try:
+            async with asyncio.timeout(30):
+                await has_ended.wait()
+        finally:
+            loop.remove_reader(self._process.sentinel)
+        self._process.join()
         return self._process.exitcode
 
     def put_away(self) -> None:

@@ -101,6 +101,10 @@ class FakeLab(ControlPlane):
         self._check()
         return [record for record in self.records.values() if record.status.is_pending]
 
+    async def ended_lately(self) -> Sequence[PowerRecord]:
+        self._check()
+        return [record for record in self.records.values() if not record.status.is_pending][::-1]
+
     async def report(self, results: Sequence[PowerResult]) -> None:
         self._check()
         if any(map(self.refuses, results)):

@@ -444,6 +444,56 @@ async def test_a_port_left_off_is_somebody_elses_while_they_have_the_lease(lab: 
     assert not lab.has_ended(entry.command)
 
 
+async def test_a_debt_of_a_process_that_is_gone_is_inherited(lab: FakeLab, tmp_path: Path) -> None:
+    one, two = Host(lab, tmp_path / "1", controller()), Host(lab, tmp_path / "2", controller())
+    one.switch().faults = {"on": [Unreachable("gone")] * 10_000}
+    async with one.agent():
+        await listening(lab)
+        command = lab.order(new())
+        await ended(lab, command)
+    async with two.agent():
+        await until(lambda: two.switch().switched == ["on 1"])
+
+    assert lab.statuses(command) == [ACCEPTED, OFF, FAILED]
+
+
+async def test_a_debt_is_written_off_once_the_machine_was_driven_by_another(
+    lab: FakeLab, tmp_path: Path
+) -> None:
+    one, two = Host(lab, tmp_path / "1", controller()), Host(lab, tmp_path / "2", controller())
+    entry = _left_behind(one, lab.order(new()), OFF)
+    async with two.agent():
+        await listening(lab)
+        await ended(lab, lab.order(new("m1", PowerAction.OFF)))
+    two.switch().done.clear()
+    async with one.agent():
+        await until(lambda: Journal(one.settings.journal).ended(entry.command.id) is not None)
+
+    assert one.switch().switched == []
+    assert two.switch().states["1"] is PortState.OFF
+
+
+async def test_what_another_has_finished_is_not_touched_again(lab: FakeLab, tmp_path: Path) -> None:
+    one, two = Host(lab, tmp_path / "1", controller()), Host(lab, tmp_path / "2", controller())
+    entry = _left_behind(one, lab.order(new()), OFF)
+    async with two.agent():
+        await ended(lab, entry.command)
+    async with one.agent():
+        await until(lambda: Journal(one.settings.journal).ended(entry.command.id) is not None)
+
+    assert one.switch().switched == []
+    assert [status for status in lab.statuses(entry.command) if not status.is_pending] == [DONE]
+
+
+async def test_a_process_that_stands_by_tells_what_it_has_done(lab: FakeLab, host: Host) -> None:
+    entry = _left_behind(host, lab.order(new()), OFF, ON, DONE)
+    await lab.acquire("rack4", "another", seconds=60)
+    async with host.agent():
+        await ended(lab, entry.command)
+
+    assert lab.statuses(entry.command) == CYCLE
+
+
 # --- the configuration -------------------------------------------------------------------------------------------------
 
 
