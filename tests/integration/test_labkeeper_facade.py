@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import structlog
 
 from consumers.facade.tokens import hash_of
 from schemas.description import Annotation
@@ -21,15 +19,7 @@ from tests.unit.producers.labkeeper.command_line import Result, labkeeper_beside
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(autouse=True)
-def quiet_server() -> Iterator[None]:
-    """The server runs in this process: its lines about requests must not mix with what the commands print."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    yield
-    structlog.reset_defaults()
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("quiet_server")]
 
 
 @pytest.fixture

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
-import structlog
 
 from schemas.power import ControllerReport, PowerAction, PowerRecord, PowerStatus, PowerStep
 from schemas.wire import to_milliseconds
 from tests.unit.consumers.facade.lab import NOW, Lab, running
 from tests.unit.producers.labkeeper.command_line import Result, labkeeper_beside
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("quiet_server")]
 
 DEADLINE_S = 20
-
-
-@pytest.fixture(autouse=True)
-def quiet_server() -> Iterator[None]:
-    """The server runs in this process: its lines about requests must not mix with what the commands print."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -1,0 +1,17 @@
+"""Fixtures of the tests that bring one real system along."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+
+@pytest.fixture
+def quiet_server() -> Iterator[None]:
+    """The server runs in this process: its lines about requests must not mix with what the commands print."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    yield
+    structlog.reset_defaults()
