@@ -148,11 +148,17 @@ class Description(WireModel):
     """What self-healing decided, `<state>: <reason>`, with a state of `schemas.healing.HealingState`; empty: nothing to decide."""
 
     @classmethod
-    def new(cls, machine_id: str, *, now: datetime) -> Self:
+    def new(
+        cls,
+        machine_id: str,
+        *,
+        now: datetime,
+        power_cycle_state: PowerCycleState = PowerCycleState.NOT_AVAILABLE,
+    ) -> Self:
         """What a machine that nobody has heard of starts from."""
         return cls(
             attached_device=AttachedDevice.NONE.value,
-            power_cycle_state=PowerCycleState.NOT_AVAILABLE.value,
+            power_cycle_state=power_cycle_state.value,
             last_updated=now,
             dimensions={"id": [machine_id]},
         )

@@ -14,7 +14,7 @@ from pipeline.processor.transition import Difference, differences
 from pipeline.store.columns import only_heartbeat_differs
 from pipeline.store.protocol import Change, Updated
 from schemas.changes import ChangeKind
-from schemas.description import Description
+from schemas.description import Description, PowerCycleState
 from schemas.ids import MACHINE_ID_RULE, is_machine_id
 
 DELETED: Final = Difference(ChangeKind.DELETED, "", "deleted")
@@ -59,13 +59,16 @@ def edit(  # one function for the sake of speed: it runs for every machine of a 
     now: datetime,
     pools: Pools,
     last_version: int = 0,
+    power_cycle_state: PowerCycleState = PowerCycleState.NOT_AVAILABLE,
 ) -> Edit:
     """Apply the changes in order, normalizing after each, so that a batch gives what one call for each would give.
 
-    `last_version` is what a deleted machine of this id had counted up to. Raises what a change raises.
+    For a new machine: `last_version` is what a deleted one of this id had counted up to, and `power_cycle_state` what its
+    outlet's agent said last. Raises what a change raises.
     """
     if before is None:
-        current = normalize(Description.new(machine_id, now=now), pools, machine_id)
+        first = Description.new(machine_id, now=now, power_cycle_state=power_cycle_state)
+        current = normalize(first, pools, machine_id)
     else:
         current = before
         last_version = before.row_version

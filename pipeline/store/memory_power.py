@@ -31,7 +31,6 @@ class MemoryPower(MemoryRows):
     def __init__(self, pools: Pools, clock: Clock) -> None:
         super().__init__(pools, clock)
         self._entries: dict[str, Entry] = {}
-        self._outlets: dict[str, PowerOutlet] = {}
 
     async def order_power(
         self,

@@ -1,4 +1,4 @@
-"""What the halves of the store in memory share: machines with their history, and the outbox."""
+"""What the halves of the store in memory share: machines with their history, their outlets, and the outbox."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from pipeline.store.history import lines
 from pipeline.store.literals import has_nul, to_json
 from pipeline.store.protocol import Change, OutboxRow
 from schemas.changes import HistoryEntry
-from schemas.description import Description
+from schemas.description import Description, PowerCycleState
 from schemas.ids import new_ulid
+from schemas.power import PowerOutlet
 from schemas.wire import WireModel
 
 _NUL: Final = "the database does not take it: text must not contain NUL characters"
@@ -32,6 +33,7 @@ class MemoryRows:
         self._clock = clock
         self._machines: dict[str, Description] = {}
         self._last_versions: dict[str, int] = {}
+        self._outlets: dict[str, PowerOutlet] = {}
         self._history: dict[str, list[HistoryEntry]] = defaultdict(list)
         self._outbox: dict[tuple[str, int, str], OutboxRow] = {}
 
@@ -44,12 +46,17 @@ class MemoryRows:
                 now=now,
                 pools=self._pools,
                 last_version=self._last_versions.get(machine_id, 0),
+                power_cycle_state=self._reported_state(machine_id),
             )
             for machine_id, steps in changes.items()
         ]
         for each in edits:
             check_storable(each.after)
         return edits
+
+    def _reported_state(self, machine_id: str) -> PowerCycleState:
+        outlet = self._outlets.get(machine_id)
+        return PowerCycleState.NOT_AVAILABLE if outlet is None else outlet.state
 
     def _write(self, edits: Sequence[Edit], now: datetime, who: str, why: str) -> None:
         check_text(who, why)

@@ -14,6 +14,7 @@ from pipeline.store.messages import command_message
 from pipeline.store.power_fold import Entry, Outcome
 from pipeline.store.transaction import Session
 from pipeline.store.writing import announce
+from schemas.description import PowerCycleState
 from schemas.power import PowerOutlet, PowerRecord, PowerStep
 
 log = logs.get_logger()
@@ -59,6 +60,12 @@ def lock_outlets(session: Session, machine_ids: Sequence[str]) -> dict[str, Powe
     """The machines' outlets, locked."""
     rows = session.fetch(queries.LOCK_OUTLETS, (text_array(machine_ids),)) if machine_ids else []
     return {outlet.machine_id: outlet for outlet in map(outlet_from, rows)}
+
+
+def reported_states(session: Session, machine_ids: Sequence[str]) -> dict[str, PowerCycleState]:
+    """What agents said last of these machines' controllers, perhaps before there was such a machine."""
+    rows = session.fetch(queries.READ_OUTLETS, (text_array(machine_ids),)) if machine_ids else []
+    return {outlet.machine_id: outlet.state for outlet in map(outlet_from, rows)}
 
 
 def write_entries(session: Session, entries: Sequence[Entry]) -> None:

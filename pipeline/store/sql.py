@@ -131,7 +131,7 @@ class SqlStore(SqlPower, SqlSilences, SqlOutbox, SqlProgressLog, SqlLeases, SqlC
         if len(remembered) < len(order.changes):
             return None
         try:
-            return self._edits(order, remembered, {})
+            return self._edits(order, remembered)
         except Rejected:
             return None
 

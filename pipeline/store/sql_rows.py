@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Final, Never, TypeVar
 
 from pipeline.processor.pools import Pools
 from pipeline.store import queries
@@ -11,11 +11,14 @@ from pipeline.store.cache import RowCache
 from pipeline.store.columns import description_from
 from pipeline.store.edits import Edit, edit
 from pipeline.store.literals import plain_array
+from pipeline.store.power_rows import reported_states
 from pipeline.store.transaction import Database, Isolation, Session, Work
 from pipeline.store.writing import Order, write
-from schemas.description import Description
+from schemas.description import Description, PowerCycleState
 
 T = TypeVar("T")
+
+_NOTHING: Final[Mapping[str, Never]] = {}
 
 
 class Strangers(Exception):
@@ -53,13 +56,17 @@ class SqlRows:
         return befores
 
     def _carry_out(self, session: Session, order: Order, befores: Mapping[str, Description]) -> list[Edit]:
-        last_versions = _last_versions(session, [each for each in order.changes if each not in befores])
-        edits = self._edits(order, befores, last_versions)
+        new = [each for each in order.changes if each not in befores]
+        edits = self._edits(order, befores, _last_versions(session, new), reported_states(session, new))
         write(session, order, edits)
         return edits
 
     def _edits(
-        self, order: Order, befores: Mapping[str, Description], last_versions: Mapping[str, int]
+        self,
+        order: Order,
+        befores: Mapping[str, Description],
+        last_versions: Mapping[str, int] = _NOTHING,
+        power_states: Mapping[str, PowerCycleState] = _NOTHING,
     ) -> list[Edit]:
         return [
             edit(
@@ -69,6 +76,7 @@ class SqlRows:
                 now=order.now,
                 pools=self._pools,
                 last_version=last_versions.get(machine_id, 0),
+                power_cycle_state=power_states.get(machine_id, PowerCycleState.NOT_AVAILABLE),
             )
             for machine_id, changes in order.changes.items()
         ]

@@ -651,6 +651,24 @@ async def test_a_report_says_where_the_power_comes_from(store: WholeStore) -> No
         await store.get("skia-9")
 
 
+async def test_a_new_machine_has_the_power_that_was_reported_before(
+    store: WholeStore,
+) -> None:
+    """Also one that comes back after it was deleted. The next report may be minutes away."""
+    await store.apply_power([report(), report("skia-2", state=PowerCycleState.IN_ERROR)], now=NOW)
+
+    for machine_id in ("skia-1", "skia-2", "skia-3"):
+        await add(store, machine_id)
+    await store.delete("skia-1", now=later(1), who="jo@example.com")
+    again = await add(store, "skia-1")
+
+    assert again.power_cycle_state == "available"
+    assert (await store.get("skia-1")).power_cycle_state == "available"
+    assert (await store.get("skia-2")).power_cycle_state == "in_error"
+    assert (await store.get("skia-3")).power_cycle_state == "not_available"
+    assert (await store.order_power(command(), now=later(2))).is_new
+
+
 async def test_a_report_that_is_confirmed_tells_nobody(store: WholeStore) -> None:
     """The outlet's time goes on. Only the very same report may be told again."""
     machine = await ready(store)
