@@ -110,8 +110,8 @@ cycle_command = _order_command(
     PowerAction.CYCLE,
     """Switch machines off and on again: those named, and all that meet every condition given.
 
-    More than one machine takes a confirmation. Exit code 0: all were done (or, without --wait, queued); 5: some were refused;
-    1: some failed; 6: not all had ended in time.
+    More than one machine takes a confirmation. Exit code 0: all were done (or, without --wait, queued); 5: some were refused, or
+    something else is pending for them; 1: some failed; 6: not all had ended in time.
 
     \b
       labkeeper power cycle rack4-07 --wait
@@ -209,6 +209,8 @@ async def _place(
             return None
         record = read_record(answer)
         _tell(order, record, _first_word(record, order))
+        if record.command.action is not order.action:
+            outcomes.add(_in_the_way(record, order))
         return record
 
     placed = await asyncio.gather(*(place(name) for name in chosen))
@@ -220,6 +222,16 @@ def _first_word(record: PowerRecord, order: Order) -> str:
     if record.command.action is order.action and record.status is PowerStatus.QUEUED:
         return record.status.value
     return f"{record.command.action} of {record.command.who} is pending already ({record.status})"
+
+
+def _in_the_way(record: PowerRecord, order: Order) -> CommandFailed:
+    """However well the other command ends, what was asked for is not done."""
+    other = record.command
+    return CommandFailed(
+        f"the power {order.action} of {other.machine_id} was not taken, because another command ({other.action}) is pending: "
+        "ask again when that has ended",
+        ExitCode.CONFLICT,
+    )
 
 
 async def _watch(

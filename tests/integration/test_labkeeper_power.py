@@ -165,9 +165,12 @@ async def test_machines_are_chosen_by_what_they_are(lab: Lab) -> None:
 async def test_a_second_wish_gets_to_know_the_first(lab: Lab) -> None:
     await powered(lab, "a")
     await power(lab, "off", "a")
-    result = await power(lab, "cycle", "a")
-    assert result.code == 0
-    assert "a: off of local is pending already (queued)" in result.lines
+    again = await power(lab, "off", "a")
+    assert (again.code, again.out) == (0, "a: queued\n")
+    other = await power(lab, "cycle", "a")
+    assert other.code == 5
+    assert "a: off of local is pending already (queued)" in other.lines
+    assert "the power cycle of a was not taken, because another command (off) is pending" in other.err
 
 
 async def test_what_waits_can_be_cancelled(lab: Lab) -> None:
