@@ -80,8 +80,8 @@ POWER_STEPS: Final = Counter(
 )
 POWER_REPORTS: Final = Counter(
     "labkeeper_power_reports",
-    "What agents told of machines' power controllers, by state.",
-    ["state"],
+    "What agents told of machines' power controllers, by agent and state. It goes on every few minutes, machine by machine.",
+    ["agent", "state"],
     registry=WRITER,
 )
 

@@ -133,5 +133,5 @@ def _count(said: Sequence[_Said], rejected: Sequence[tuple[Received, str]], publ
                 agent=each.result.agent,
             )
         else:
-            metrics.POWER_REPORTS.labels(each.result.state.value).inc()
+            metrics.POWER_REPORTS.labels(each.result.agent, each.result.state.value).inc()
     metrics.CHANGES_SENT.labels("power").inc(published)

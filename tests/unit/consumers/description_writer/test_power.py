@@ -315,7 +315,7 @@ async def test_what_agents_say_is_counted() -> None:
     command = await lab.ordered("m")
 
     def counted() -> tuple[float, float]:
-        steps, reports = POWER_STEPS.labels("failed"), POWER_REPORTS.labels("in_error")
+        steps, reports = POWER_STEPS.labels("failed"), POWER_REPORTS.labels("rack4", "in_error")
         return steps._value.get(), reports._value.get()
 
     before = counted()
