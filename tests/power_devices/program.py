@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.power_devices.device import Mood, PowerDevice
 
@@ -50,6 +51,8 @@ class ProgramDevice(PowerDevice):
         self.is_there = False
         self._socket = folder / "s"
         self._server: asyncio.Server | None = None
+        self._runs: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
+        """Programs that are running."""
 
     async def start(self) -> None:
         self.is_there = True
@@ -69,6 +72,9 @@ class ProgramDevice(PowerDevice):
         """Answer no longer."""
         if self._server is not None:
             self._server.close()
+            for writer in self._runs.values():
+                writer.transport.abort()
+            await asyncio.gather(*self._runs)
             await self._server.wait_closed()
 
     @abstractmethod
@@ -76,6 +82,17 @@ class ProgramDevice(PowerDevice):
         """What the program does when it is run so."""
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._runs[task] = writer
+        with suppress(OSError):  # killed meanwhile
+            await self._talk(reader, writer)
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+        del self._runs[task]
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = (await reader.readline()).decode().removesuffix("\n")
         if self.mood is Mood.HANGS:
             await reader.read()  # until it is killed
@@ -85,6 +102,3 @@ class ProgramDevice(PowerDevice):
             answer = self.answer(arguments)
             writer.write("\0".join((str(answer.status), answer.out, answer.err)).encode())
             await writer.drain()
-        writer.close()
-        with suppress(OSError):  # killed meanwhile
-            await writer.wait_closed()

@@ -71,14 +71,23 @@ def plain_environment(**variables: str) -> dict[str, str]:
 async def _start(
     program: _Program, argv: Sequence[str], environment: Mapping[str, str] | None, install: str
 ) -> asyncio.SubprocessTransport:
-    try:
-        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+    starting = asyncio.ensure_future(
+        asyncio.get_running_loop().subprocess_exec(
             lambda: program,
             *argv,
             stdin=asyncio.subprocess.DEVNULL,
             env=environment,
             start_new_session=True,
         )
+    )
+    try:
+        # To cancel asyncio itself here would hang, or leave behind what the program has started already.
+        await asyncio.wait((starting,))
+    except asyncio.CancelledError:
+        starting.add_done_callback(_abandon)
+        raise
+    try:
+        transport, _ = starting.result()
     except (FileNotFoundError, PermissionError) as error:
         raise NotInstalled(f"cannot run {argv[0]} ({error.strerror}): {install}") from error
     except OSError as error:
@@ -113,10 +122,21 @@ class _Program(asyncio.SubprocessProtocol):
         self._closed.set()
 
 
+def _abandon(started: asyncio.Future[tuple[asyncio.SubprocessTransport, _Program]]) -> None:
+    if not started.cancelled() and started.exception() is None:
+        transport, _ = started.result()
+        _kill_group(transport)
+        transport.close()
+
+
+def _kill_group(transport: asyncio.SubprocessTransport) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(transport.get_pid(), signal.SIGKILL)
+
+
 async def _end(transport: asyncio.SubprocessTransport, program: _Program) -> None:
     if transport.get_returncode() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(transport.get_pid(), signal.SIGKILL)
+        _kill_group(transport)
         with suppress(TimeoutError):
             async with asyncio.timeout(_DYING_TIME_S):
                 await program.exited.wait()
