@@ -7,6 +7,7 @@ only once its end was taken. Of each machine's controller only the latest report
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ class Delivery:
         self._steps: deque[_Letter] = deque()
         self._reports: dict[str, ControllerReport] = {}
         self._wake = asyncio.Event()
+        self._last_step_at = -math.inf
 
     def step(self, step: PowerStep, entry: Entry | None) -> None:
         """`executor.Tell`."""
@@ -81,6 +83,10 @@ class Delivery:
         finally:
             ending.cancel()
 
+    async def sink_in(self, seconds: float) -> None:
+        """Return once the last step was delivered so long ago."""
+        await asyncio.sleep(max(0.0, self._last_step_at + seconds - time.monotonic()))
+
     async def _wake_at(self, over: asyncio.Event) -> None:
         await over.wait()
         self._wake.set()
@@ -118,5 +124,6 @@ class Delivery:
                 del self._reports[result.machine_id]
             return
         self._steps.remove(letter)
+        self._last_step_at = time.monotonic()
         if letter.entry is not None and not result.status.is_pending:
             await asyncio.to_thread(letter.entry.mark_reported)

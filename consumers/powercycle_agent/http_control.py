@@ -20,7 +20,7 @@ from pipeline.errors import Misconfigured, Overloaded, Rejected, Retryable
 from pipeline.retry import Backoff
 from pipeline.sse import EventStream, ServerSentEvent
 from schemas.api import LeaseState
-from schemas.power import PowerCommand, PowerRecord, PowerResult
+from schemas.power import PowerCommand, PowerRecord, PowerResult, PowerStatus
 from schemas.wire import explain
 
 log = logs.get_logger()
@@ -146,7 +146,8 @@ class HttpControl:
                 async with self._stream() as events:
                     backoff.reset()
                     for record in await self.pending():
-                        yield record.command
+                        if record.status is PowerStatus.QUEUED:  # what has been begun is not new to everybody
+                            yield record.command
                     async for command in _read(events):
                         yield command
             except Retryable as error:

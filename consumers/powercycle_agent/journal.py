@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -39,6 +40,8 @@ _SIZE: Final = 32 * 1024
 _LONGEST_INTENT: Final = 20 * 1024
 _LONGEST_TEXT: Final = 1000
 """Characters. With the longest intent and every status, that fits."""
+_ABANDONED_S: Final = 300.0
+"""A file that has not got its real name for so long is nobody's."""
 _STAGES: Final = (PowerStatus.ACCEPTED, PowerStatus.OFF, PowerStatus.ON)
 
 log = logs.get_logger()
@@ -356,12 +359,8 @@ def _locked(descriptor: int) -> bool:
 def _drop_if_abandoned(path: Path) -> None:
     """Nothing was switched for it: that begins only when the file has its real name."""
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            if _locked(descriptor):
-                path.unlink()
-        finally:
-            os.close(descriptor)
+        if time.time() - path.stat().st_mtime > _ABANDONED_S:
+            path.unlink()
 
 
 def _set_aside(path: Path, error: Exception) -> None:

@@ -74,31 +74,37 @@ class Agent:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set; ports that are off then are switched on, and results delivered, within bounds."""
-        over = asyncio.Event()
+        worked, delivered = asyncio.Event(), asyncio.Event()
 
         async def work() -> None:
             try:
                 await self._work(stop)
             finally:
-                over.set()
+                worked.set()
 
-        await together(work(), self._lease.keep(over), self._delivery.run(over))
+        async def deliver() -> None:
+            try:
+                await self._delivery.run(worked)
+                await self._delivery.sink_in(self._settings.handover.total_seconds())
+            finally:
+                delivered.set()
 
-    async def _work(self, stop: asyncio.Event) -> None:
+        await together(work(), deliver(), self._lease.keep(delivered), self._watch_configuration(worked))
+
+    async def _watch_configuration(self, over: asyncio.Event) -> None:
         watching = asyncio.create_task(
             self._parts.configuration.watch(self._settings.reload_every, self._reconfigure)
         )
-        try:
-            while not stop.is_set():
-                if await self._is_on_duty(stop):
-                    await self._duty(stop)
-                elif not stop.is_set():
-                    await self._stand_by()
-        finally:
-            watching.cancel()
-            await asyncio.wait({watching})
+        await _first_of(watching, asyncio.create_task(over.wait()))
         if not watching.cancelled():
             watching.result()
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            if await self._is_on_duty(stop):
+                await self._duty(stop)
+            elif not stop.is_set():
+                await self._stand_by()
 
     async def _is_on_duty(self, stop: asyncio.Event) -> bool:
         """Wait for the lease, at most as long as one lasts."""

@@ -30,6 +30,8 @@ class AgentSettings:
     probe_limit: timedelta = timedelta(seconds=20)
     pending_every: timedelta = timedelta(minutes=1)
     """How often all pending commands are asked for: whatever was not heard is made up for so."""
+    handover: timedelta = timedelta(seconds=2)
+    """How long the lease is kept after the last step was delivered: whoever comes next must find it in the store."""
     reload_every: timedelta = timedelta(seconds=1)
     """How often the configuration is looked at."""
     patience: Patience = field(default_factory=Patience)

@@ -167,6 +167,7 @@ async def _serve(plan: Plan, is_ready: Event) -> None:
         plan.state_dir,
         lease=timedelta(seconds=plan.lease_s),
         pending_every=timedelta(seconds=0.3),
+        handover=timedelta(0),
         patience=Patience(first_pause=0.01, longest_pause=0.1, reserve=plan.lease_s / 3),
     )
     kind = DriverKind("line", ControllerSettings, lambda _settings, _secrets: LineDriver(plan.switch_port))

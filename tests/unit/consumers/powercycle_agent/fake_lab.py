@@ -181,6 +181,7 @@ class Host:
             probe_owing_every=timedelta(milliseconds=20),
             probe_limit=timedelta(seconds=1),
             pending_every=timedelta(milliseconds=100),
+            handover=timedelta(0),
             reload_every=timedelta(milliseconds=5),
             patience=patience
             or Patience(

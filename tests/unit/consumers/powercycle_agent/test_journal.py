@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 import zlib
 from collections.abc import Iterator
 from datetime import timedelta
@@ -189,6 +191,9 @@ def test_what_a_crash_left_before_anything_was_switched_is_swept_up(journal: Jou
     (found,) = journal.adopt(now=LATER)
 
     found.release()
+    assert unfinished.exists()  # somebody may be about to write the rest
+    os.utime(unfinished, (0, 0))
+    journal.adopt(now=LATER)
     assert not unfinished.exists()
 
 
@@ -204,6 +209,24 @@ def test_a_line_of_a_newer_version_hides_nothing(journal: Journal, tmp_path: Pat
 
     assert found.owes
     found.release()
+
+
+def test_commands_are_begun_while_another_looks_for_what_was_left(journal: Journal) -> None:
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            for entry in journal.adopt(now=LATER):
+                entry.release()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(100):
+            begun(journal).release()
+    finally:
+        over.set()
+        looking.join()
 
 
 def test_a_command_too_long_for_the_journal_is_refused_and_leaves_nothing(

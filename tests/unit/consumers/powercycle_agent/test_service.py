@@ -384,6 +384,17 @@ async def test_one_process_of_a_name_works_and_the_other_takes_over_when_it_ends
     assert one.switch().done == []
 
 
+async def test_the_lease_is_kept_until_the_store_may_know_the_last_step(lab: FakeLab, host: Host) -> None:
+    host.settings = replace(host.settings, handover=timedelta(seconds=0.3))
+    async with host.agent():
+        await listening(lab)
+        await ended(lab, lab.order(new()))
+        told = time.monotonic()
+
+    assert time.monotonic() - told > 0.2
+    assert await lab.acquire("rack4", "the next", seconds=1)
+
+
 async def test_what_a_process_that_is_gone_began_is_finished_by_the_next(lab: FakeLab, host: Host) -> None:
     command = lab.order(new())
     for status in (ACCEPTED, OFF):
@@ -478,6 +489,7 @@ async def test_what_another_has_finished_is_not_touched_again(lab: FakeLab, tmp_
     entry = _left_behind(one, lab.order(new()), OFF)
     async with two.agent():
         await ended(lab, entry.command)
+    assert lab.statuses(entry.command) == CYCLE
     async with one.agent():
         await until(lambda: Journal(one.settings.journal).ended(entry.command.id) is not None)
 
