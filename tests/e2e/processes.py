@@ -33,8 +33,17 @@ IMPATIENT_PREFIX: Final = "quick-"
 class Lab:
     """A lab with an empty database."""
 
-    def __init__(self, database_url: str, logs: Path, *, facade_options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        logs: Path,
+        *,
+        facade_options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` is for all processes, beside what tells them where the lab is."""
         self._database_url = database_url
+        self._more_environment = environment or {}
         self._logs = logs
         self._port = _free_port()
         self._options: Mapping[str, Sequence[str]] = {
@@ -66,11 +75,11 @@ class Lab:
             for module in reversed(list(self._processes)):
                 self.stop(module)
 
-    def start(self, module: str) -> None:
-        """Start one service."""
+    def start(self, module: str, *more: str) -> None:
+        """Start one service; `more` options than it always has."""
         with (self._logs / f"{module}.log").open("ab") as log:
             self._processes[module] = subprocess.Popen(
-                [sys.executable, "-m", module, *self._options[module]],
+                [sys.executable, "-m", module, *self._options.get(module, ()), *more],
                 cwd=_ROOT,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -171,6 +180,7 @@ class Lab:
     def _environment(self) -> Mapping[str, str]:
         return {
             **os.environ,
+            **self._more_environment,
             "LABKEEPER_DATABASE_URL": self._database_url,
             "LABKEEPER_POOLS": f"Quick=^{IMPATIENT_PREFIX} Lab=",
             "LABKEEPER_LOG_FORMAT": "json",

@@ -35,6 +35,16 @@ class Told:
     """Exactly as it came, without the line's end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """Something that a device did."""
+
+    at: float
+    """`time.monotonic()`."""
+    port: str
+    state: PortState
+
+
 class PowerDevice(ABC):
     """A power device on loopback that speaks its real protocol. All ports are on at first.
 
@@ -46,6 +56,7 @@ class PowerDevice(ABC):
         self.log: list[Told] = []
         self.states = dict.fromkeys(ports, PortState.ON)
         """What is so, whatever the device says of it."""
+        self.switched: list[Switched] = []
 
     @property
     def commands(self) -> list[str]:
@@ -60,6 +71,7 @@ class PowerDevice(ABC):
         """Do what a command says, if the mood is right."""
         if self.mood is Mood.WELL:
             self.states[port] = state
+            self.switched.append(Switched(time.monotonic(), port, state))
 
     @abstractmethod
     async def start(self) -> None:
