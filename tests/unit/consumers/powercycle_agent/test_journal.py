@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -64,6 +65,34 @@ def test_whoever_finds_a_command_of_a_process_that_died_knows_how_far_it_was(jou
     assert found.owes
     assert found.end is None
     found.release()
+
+
+def test_what_is_written_is_on_disk_before_anything_goes_on(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The computer may lose its power together with the machine: what only it remembers is gone then."""
+    happened: list[str] = []
+    synced, renamed = os.fsync, Path.rename
+
+    def fsync(descriptor: int) -> None:
+        synced(descriptor)
+        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        lines = 0 if is_directory else os.pread(descriptor, 1 << 16, 0).count(b"\n")
+        happened.append("directory" if is_directory else f"{lines} lines")
+
+    def rename(path: Path, target: Path) -> Path:
+        happened.append("its name")
+        return renamed(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", rename)
+
+    entry = begun(journal)
+    assert happened == ["2 lines", "its name", "directory"]
+    entry.record(moment(PowerStatus.OFF))
+    assert happened[3:] == ["3 lines"]
+    entry.record(moment(PowerStatus.ON), settles=True)
+    assert happened[4:] == ["4 lines"]
 
 
 def test_a_command_that_somebody_works_on_is_left_alone(journal: Journal) -> None:
