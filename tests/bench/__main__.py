@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -15,7 +16,7 @@ from rich.table import Table
 from pipeline.factory import open_broker
 from pipeline.settings import BrokerKind
 from producers.simulator.load import EventSize, load_ids
-from tests.bench import faust_alone, latency, throughput
+from tests.bench import faust_alone, latency, power, throughput
 from tests.bench.faust_alone import Mode
 from tests.bench.lab import Ground, Load, fill, ground
 
@@ -26,6 +27,7 @@ THROUGHPUT = {
 """Load and promise (events per second) by size."""
 FLEETS = (1_000, 100_000, 1_000_000)
 FLEET_EVENTS = 20_000
+CLICKS = 250
 
 
 @click.command()
@@ -39,7 +41,9 @@ FLEET_EVENTS = 20_000
     show_default=True,
     help="What carries the topics. `kafka` starts a broker of its own.",
 )
-@click.option("--only", type=click.Choice(["throughput", "latency", "fleet"]), help="Measure this part only.")
+@click.option(
+    "--only", type=click.Choice(["throughput", "latency", "power", "fleet"]), help="Measure this part only."
+)
 def main(quick: bool, broker: str, only: str | None) -> None:
     """Measure Labkeeper on this machine."""
     kind = BrokerKind(broker)
@@ -51,6 +55,8 @@ def main(quick: bool, broker: str, only: str | None) -> None:
             asyncio.run(_throughput(table, servers, quick=quick))
         if only in (None, "latency"):
             asyncio.run(_latency(table, servers, quick=quick))
+        if only in (None, "power"):
+            asyncio.run(_power(table, servers, quick=quick))
         if only in (None, "fleet"):
             asyncio.run(_fleet(table, servers, quick=quick))
     Console(width=110).print(table)
@@ -102,6 +108,26 @@ async def _latency(table: Table, servers: Ground, *, quick: bool) -> None:
     table.add_row("the same, p99", f"{result.p99_ms:.0f} ms", "250 ms")
     table.add_row("events posted per second", f"{result.achieved_rate:.0f}/s", f"{load.rate}/s")
     table.add_row("events seen of events accepted", f"{result.seen:,} of {result.sent:,}", "all")
+
+
+async def _power(table: Table, servers: Ground, *, quick: bool) -> None:
+    table.add_section()
+    count = CLICKS // 10 if quick else CLICKS
+    direct = await power.ceiling(count)
+    _add_times(table, "ceiling: driver called → first byte on the switch's wire", direct, "")
+    for name, over_http in (("the broker", False), ("the façade over HTTP", True)):
+        lab = await servers.new_lab(f"power_{'http' if over_http else 'broker'}")
+        times = await power.clicks(lab, count, over_http=over_http)
+        what = f"agent on {name}: click →"
+        _add_times(table, f"{what} first byte on the switch's wire", times.on_wire, "100 ms")
+        _add_times(table, f"{what} answered", times.answered, "")
+        _add_times(table, f"{what} the agent begins", times.accepted, "")
+
+
+def _add_times(table: Table, what: str, seconds: Sequence[float], promise: str) -> None:
+    p50, p99 = power.percentile(seconds, 0.5), power.percentile(seconds, 0.99)
+    table.add_row(f"{what}: p50", f"{p50:.1f} ms", promise)
+    table.add_row("the same, p99", f"{p99:.1f} ms", "")
 
 
 async def _fleet(table: Table, servers: Ground, *, quick: bool) -> None:

@@ -73,8 +73,11 @@ def ground(kind: BrokerKind) -> Iterator[Ground]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def environment(lab: Connections) -> dict[str, str]:
-    """What a process of the lab finds in its environment."""
+def environment(lab: Connections | None) -> dict[str, str]:
+    """What a process of the lab finds in its environment. None: it is to reach neither database nor broker."""
+    if lab is None:
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("LABKEEPER_")}
+        return {**ours, "LABKEEPER_LOG_LEVEL": "warning"}
     return {
         **os.environ,
         "LABKEEPER_DATABASE_URL": lab.database_url,
@@ -85,13 +88,13 @@ def environment(lab: Connections) -> dict[str, str]:
     }
 
 
-def start(module: str, lab: Connections, *arguments: str) -> subprocess.Popen[bytes]:
+def start(module: str, lab: Connections | None, *arguments: str) -> subprocess.Popen[bytes]:
     """One of our services as a process of its own, as `labkeeper up` starts it."""
     return subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment(lab))
 
 
 @contextlib.contextmanager
-def running(module: str, lab: Connections, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(module: str, lab: Connections | None, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """The same, stopped at the end."""
     process = start(module, lab, *arguments)
     try:
