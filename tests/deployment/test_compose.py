@@ -12,6 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from consumers.notifier.configuration import read_configuration
+from consumers.powercycle_agent.configuration import read_inventory
+from consumers.powercycle_agent.executor import Patience
+from consumers.powercycle_agent.registry import Registry
+from consumers.watchdog.policy_source import PolicySource
 from infra.servers.errors import ServerUnavailable
 from pipeline.settings import BrokerKind
 from tests.deployment.places import INFRA, complaint_about
@@ -25,10 +30,14 @@ OURS = [
     "relay",
     "watchdog",
     "fleet-stats",
+    "powercycle-agent",
+    "notifier",
+    "swarming-poller",
     "facade",
     "prometheus-token",
     "token",
 ]
+WITH_A_WAY_OUT = {"powercycle-agent", "notifier", "swarming-poller"}
 RUN_ONCE = {"database", "migrate", "topics", "prometheus-token", "token"}
 WRITES_ITS_ROOT = {"kafka"}
 
@@ -56,6 +65,11 @@ def services(project: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def value_of(option: str, command: list[str]) -> str:
+    words = [part for word in command for part in word.split("=", 1)]
+    return words[words.index(option) + 1]
+
+
 def test_every_service_is_shut_in(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
@@ -80,11 +94,13 @@ def test_only_the_page_prometheus_and_grafana_can_be_reached_and_from_this_host_
     assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
     assert project["networks"]["inside"]["internal"] is True
     for name, service in services.items():
-        assert ("outside" in (service.get("networks") or {})) is (name in published), name
+        networks = service.get("networks") or {}
+        assert ("outside" in networks) is (name in published), name
+        assert ("way-out" in networks) is (name in WITH_A_WAY_OUT), name
 
 
 def test_services_wait_for_schema_and_topics_and_come_back(services: dict[str, dict[str, Any]]) -> None:
-    for name in ("writer", "relay", "watchdog", "fleet-stats", "facade"):
+    for name in ("writer", "relay", "watchdog", "fleet-stats", "facade", *WITH_A_WAY_OUT):
         waits_for = {other: how["condition"] for other, how in services[name]["depends_on"].items()}
         assert waits_for["migrate"] == waits_for["topics"] == "service_completed_successfully"
     for name in services.keys() - RUN_ONCE:
@@ -131,12 +147,11 @@ def test_prometheus_finds_the_services(services: dict[str, dict[str, Any]]) -> N
     jobs = yaml.safe_load((INFRA / "prometheus" / "prometheus.yaml").read_text("utf-8"))["scrape_configs"]
     found = {job["job_name"]: job["dns_sd_configs"][0] for job in jobs if "dns_sd_configs" in job}
 
-    assert set(found) == {"facade", "writer", "relay", "watchdog", "fleet-stats"}
+    assert set(found) == {"facade", "writer", "relay", "watchdog", "fleet-stats", *WITH_A_WAY_OUT}
     for name, target in found.items():
         assert target["names"] == [name]
         option = "--port" if name == "facade" else "--metrics-port"
-        command = services[name]["command"]
-        assert command[command.index(option) + 1] == str(target["port"])
+        assert value_of(option, services[name]["command"]) == str(target["port"])
 
 
 def test_who_mounts_the_tokens_can_read_them(services: dict[str, dict[str, Any]]) -> None:
@@ -165,9 +180,8 @@ def test_who_mounts_the_tokens_can_read_them(services: dict[str, dict[str, Any]]
 
 
 def test_a_process_is_asked_whether_it_hangs_where_it_tells(services: dict[str, dict[str, Any]]) -> None:
-    for name in ("writer", "relay", "watchdog", "fleet-stats"):
-        command = services[name]["command"]
-        port = command[command.index("--metrics-port") + 1]
+    for name in ("writer", "relay", "watchdog", "fleet-stats", *WITH_A_WAY_OUT):
+        port = value_of("--metrics-port", services[name]["command"])
         assert f"http://127.0.0.1:{port}/healthz" in services[name]["healthcheck"]["test"][-1]
 
 
@@ -181,3 +195,28 @@ def test_the_password_is_made_once(tmp_path: Path) -> None:
     [password] = passwords
     assert re.fullmatch(r"[0-9a-f]{48}", password)
     assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_files_that_come_along_are_taken_and_switch_nothing(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    def file_of(name: str, option: str) -> Path:
+        return COMPOSE / "configuration" / Path(value_of(option, services[name]["command"])).name
+
+    assert PolicySource(file_of("watchdog", "--heal-policy")).policies.is_off
+    inventory = read_inventory(file_of("powercycle-agent", "--config"), registry=Registry.installed())
+    assert inventory.controllers == ()
+    assert read_configuration(file_of("notifier", "--config")).channels
+
+
+def test_the_power_agent_keeps_its_journal_and_has_time_to_switch_ports_on(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    agent = services["powercycle-agent"]
+    recipe = (INFRA / "containers" / "Containerfile").read_text("utf-8")
+    [state] = re.findall(r"LABKEEPER_POWERCYCLE_STATE=(\S+)", recipe)
+    [folder] = [mount["target"] for mount in agent["volumes"] if mount["type"] == "volume"]
+
+    assert state.startswith(f"{folder}/")
+    [minutes, seconds] = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s)?", agent["stop_grace_period"]).groups("0")  # type: ignore[union-attr]
+    assert 60 * int(minutes) + int(seconds) > 2 * Patience().ending

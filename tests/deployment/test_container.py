@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -93,6 +94,24 @@ def test_packages_are_checked_by_hash() -> None:
     assert "--no-index --no-deps" in installs[1]
 
 
+def test_what_comes_from_debian_leaves_no_lists_behind() -> None:
+    [packages] = [rest for keyword, rest in stages()[-1] if keyword == "RUN" and "apt-get" in rest]
+
+    assert re.search(r"apt-get install --yes --no-install-recommends ipmitool ", packages)
+    assert packages.endswith("&& rm -rf /var/lib/apt/lists/*")
+
+
+def test_every_extra_is_in_the_image() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    extras = pyproject["project"]["optional-dependencies"]
+    locked = (ROOT / "requirements" / "scale.txt").read_text("utf-8").lower()
+
+    for extra in set(extras) - {"build", "test"}:
+        for requirement in extras[extra]:
+            [name] = re.findall(r"^[\w-]+", requirement)
+            assert re.search(rf"^{name}==", locked, re.MULTILINE), f"{extra}: {name}"
+
+
 def test_secrets_are_none_of_the_image_s_business() -> None:
     names = re.findall(
         r"\b([A-Z][A-Z_]*)=", " ".join(rest for key, rest in instructions() if key in {"ENV", "ARG"})
@@ -120,7 +139,19 @@ def test_the_wheel_s_packages_are_all_in_the_image() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["writer", "relay", "watchdog", "facade", "fleet-stats", "topics create", "db migrate"]
+    "command",
+    [
+        "writer",
+        "relay",
+        "watchdog",
+        "facade",
+        "fleet-stats",
+        "notifier",
+        "powercycle-agent",
+        "swarming-poller",
+        "topics create",
+        "db migrate",
+    ],
 )
 def test_a_service_does_without_the_embedded_postgresql(command: str) -> None:
     program = (
