@@ -149,18 +149,26 @@ class Errand:
     async def _work(self, known: Collection[str]) -> int:
         direct = await self._take_up()
         try:
-            ids = await self._chosen(known)
-            if not ids:
-                say(told.NOTHING_TO_FIX)
-                return ExitCode.OK
-            named = {each: _named(each, known) for each in ids}
-            if None in named.values() and not self._flags.auto_fix:
-                return _invalid(named, known)
-            return await self._cycle(named, direct)
+            code, closing = await self._attempt(known, direct)
         finally:
             if direct is not None:
                 await direct.report(self._lab)
                 direct.close()
+        say(closing)
+        return code
+
+    async def _attempt(self, known: Collection[str], direct: Direct | None) -> tuple[ExitCode, str]:
+        """How it went, and what to say of it at last."""
+        ids = await self._chosen(known)
+        if not ids:
+            return ExitCode.OK, told.NOTHING_TO_FIX
+        named = {each: _named(each, known) for each in ids}
+        if None in named.values() and not self._flags.auto_fix:
+            say(told.INVALID_ID)
+            say_ids(known)
+            missing = ", ".join(given for given, machine in named.items() if machine is None)
+            return ExitCode.FAILED, f"Not among them: {missing}"
+        return await self._cycle(named, direct)
 
     async def _take_up(self) -> Direct | None:
         """Finish what earlier runs left here. None: this host has nothing to do with it."""
@@ -169,7 +177,7 @@ class Errand:
             if self._inventory is None or (self._is_lab_there and not (state_dir / "journal").is_dir()):
                 return None
             direct = Direct(self._host(self._inventory, state_dir))
-            await direct.carry_on(agents_too=not self._is_lab_there)
+            await direct.carry_on(agents_too=not (self._is_lab_there or self._flags.is_direct))
         except (LabkeeperError, PermissionError) as error:
             if self._is_lab_there:
                 return None
@@ -201,7 +209,7 @@ class Errand:
             await asyncio.sleep(self._flags.pause_s)
         return chosen
 
-    async def _cycle(self, named: dict[str, str | None], direct: Direct | None) -> int:
+    async def _cycle(self, named: dict[str, str | None], direct: Direct | None) -> tuple[ExitCode, str]:
         machines = list(dict.fromkeys(each for each in named.values() if each is not None))
         problems = await self._drive(machines, direct)
         bad = {
@@ -209,13 +217,10 @@ class Errand:
             for given, machine in named.items()
             if machine is None or problems[machine]
         }
-        for given, problem in bad.items():
-            say(told.NOT_CYCLED.format(given, problem))
         await self._tell_daemon([given for given in named if given not in bad])
         if bad:
-            return ExitCode.FAILED
-        say(told.ALL_DONE)
-        return ExitCode.OK
+            return ExitCode.FAILED, "\n".join(told.NOT_CYCLED.format(*each) for each in bad.items())
+        return ExitCode.OK, told.ALL_DONE
 
     async def _drive(self, machines: Sequence[str], direct: Direct | None) -> dict[str, Problem]:
         wish = self._flags.wish
@@ -223,7 +228,11 @@ class Errand:
             body = PowerBody(
                 action=PowerAction.CYCLE, delay_s=wish.delay_s, why=wish.why, force=self._flags.force
             )
-            return await Orders(self._lab, body).cycle(machines)
+            try:
+                return await Orders(self._lab, body).cycle(machines)
+            except asyncio.CancelledError:
+                say("What was ordered goes on: see `labkeeper power history --pending`.")
+                raise
         assert direct is not None
         return await direct.cycle(machines, wish)
 
@@ -249,10 +258,3 @@ def _named(given: str, known: Collection[str]) -> str | None:
 def _host_names(name: str) -> set[str]:
     host = os.uname().nodename
     return {name, host, host.partition(".")[0]}
-
-
-def _invalid(named: dict[str, str | None], known: Collection[str]) -> int:
-    say(told.INVALID_ID)
-    say_ids(known)
-    say("Not among them: " + ", ".join(given for given, machine in named.items() if machine is None))
-    return ExitCode.FAILED

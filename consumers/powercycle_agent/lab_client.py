@@ -128,6 +128,8 @@ def _read(model: type[_Answer], body: bytes) -> _Answer:
 
 def _reason(answer: aiohttp.ClientResponse, body: bytes) -> str:
     """What a problem document says; or the status."""
+    if answer.status < HTTPStatus.BAD_REQUEST:
+        return f"{answer.url} sends us on to {answer.headers.get('Location', 'another address')}: give that as --url"
     if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         advice = ": give an API token that may do this (--token-file, or LABKEEPER_TOKEN)"
     else:

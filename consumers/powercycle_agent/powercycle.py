@@ -27,6 +27,7 @@ from consumers.powercycle_agent.old_messages import say
 from consumers.powercycle_agent.places import CONFIGURATION
 from pipeline import command as commands
 from pipeline import logs
+from pipeline.command import ExitCode
 from pipeline.errors import LabkeeperError
 from schemas.power import MAX_DELAY_S
 
@@ -34,6 +35,7 @@ DEFAULT_URL: Final = "http://127.0.0.1:8000"
 TOKEN_VARIABLE: Final = "LABKEEPER_TOKEN"  # noqa: S105  # the name of a variable, not a token
 DOWN_BOTS: Final = "/down_bots"
 AUTO_FIX_PAUSE_S: Final = 5.0
+MAX_TEXT: Final = 2000
 _INTERRUPTED: Final = 130
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -75,6 +77,12 @@ def _old_flags(function: Decorated) -> Decorated:
     return function
 
 
+def _reason(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if len(value) > MAX_TEXT:
+        raise click.BadParameter(f"a reason has up to {MAX_TEXT} characters")
+    return value
+
+
 def _new_flags(function: Decorated) -> Decorated:
     for option in (
         click.option(
@@ -94,7 +102,13 @@ def _new_flags(function: Decorated) -> Decorated:
             is_flag=True,
             help="Also while a task runs, while somebody else maintains it, or with a controller in error.",
         ),
-        click.option("--reason", default="", help="Why, for whoever wonders later."),
+        click.option(
+            "--reason",
+            default="",
+            callback=_reason,
+            metavar="TEXT",
+            help="Why, for whoever wonders later.",
+        ),
         click.option("--direct", is_flag=True, help="Drive the switches from here, though the lab be there."),
         click.option(
             "--token-file",
@@ -144,7 +158,7 @@ def command(context: click.Context, /, **options: Any) -> int:
         return _INTERRUPTED
     except LabkeeperError as error:
         say(str(error))
-        return commands.exit_code_of(error)
+        return ExitCode.FAILED
 
 
 async def _run(flags: Flags) -> int:

@@ -49,7 +49,7 @@ def test_a_wrong_flag_is_told_and_nothing_is_done(wrong: list[str]) -> None:
 
 
 def test_what_stands_behind_two_dashes_is_an_id(tmp_path: Path) -> None:
-    ran = powercycle("-conf", strips(tmp_path, a={"m1": 1}), "-url=", "--", "-l")
+    ran = powercycle("-conf", strips(tmp_path, a={"m1": 1}), "-url=", "-state-dir", tmp_path, "--", "-l")
     assert ran.code == 1
     assert "Invalid device ID." in ran.lines
 
