@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from consumers.powercycle_agent.journal import (
     JournalUnwritable,
 )
 from schemas.power import PowerAction, PowerMoment, PowerStatus
+from tests.small_disk import small_disk
 from tests.unit.consumers.powercycle_agent.fake_power import START, order
 
 LATER = START + timedelta(seconds=5)
@@ -298,40 +298,25 @@ def test_a_directory_that_cannot_be_written_refuses_with_the_reason(tmp_path: Pa
         begun(Journal(tmp_path / "journal"))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB; needs the right to mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        pytest.skip("no right to mount a small file system")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
 @pytest.mark.integration
-def test_a_full_disk_refuses_the_next_command_and_lets_the_running_one_end(small_disk: Path) -> None:
-    journal = Journal(small_disk / "journal")
-    running = begun(journal)
-    (small_disk / "filler").write_bytes(b"x" * 200 * 1024)
-    with pytest.raises(OSError, match="No space"):
-        (small_disk / "rest").write_bytes(b"x" * 256 * 1024)
+def test_a_full_disk_refuses_the_next_command_and_lets_the_running_one_end(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        journal = Journal(disk.path / "journal")
+        running = begun(journal)
+        disk.fill()
 
-    with pytest.raises(JournalUnwritable, match="No space left"):
-        begun(journal)
+        with pytest.raises(JournalUnwritable, match="No space left"):
+            begun(journal)
 
-    running.record(moment(PowerStatus.OFF))
-    running.record(moment(PowerStatus.ON), settles=True)
-    running.record(moment(PowerStatus.DONE))
-    running.release()
-    (found,) = journal.adopt(now=LATER)
-    assert found.end is not None
-    assert found.end.status is PowerStatus.DONE
-    found.release()
-    assert len(list((small_disk / "journal").iterdir())) == 1
+        running.record(moment(PowerStatus.OFF))
+        running.record(moment(PowerStatus.ON), settles=True)
+        running.record(moment(PowerStatus.DONE))
+        running.release()
+        (found,) = journal.adopt(now=LATER)
+        assert found.end is not None
+        assert found.end.status is PowerStatus.DONE
+        found.release()
+        assert len(list((disk.path / "journal").iterdir())) == 1
 
 
 LIMITED = """
