@@ -1,4 +1,8 @@
-"""Notices that the configuration has changed, and reads it; a bad one changes nothing."""
+"""Notices that the configuration has changed, and reads it; a bad one changes nothing.
+
+Bad is also one in which a controller cannot be used that could be until now. A new one that cannot be used is taken, and
+reported as in error: nothing is lost with it.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +48,7 @@ class Configuration:
     async def _take(self) -> bool:
         try:
             inventory = await asyncio.to_thread(self._read, self._path)
+            _check_nothing_breaks(self.inventory, inventory)
         except Misconfigured as error:
             metrics.POWER_RELOADS_FAILED.inc()
             log.error(  # noqa: TRY400  # no bug
@@ -56,6 +61,13 @@ class Configuration:
         self.inventory = inventory
         log.info("configuration_taken", controllers=len(inventory.controllers), changed=is_new)
         return is_new
+
+
+def _check_nothing_breaks(before: Inventory, after: Inventory) -> None:
+    usable = {controller.name for controller in before.controllers if not controller.problem}
+    broken = [each.problem for each in after.controllers if each.problem and each.name in usable]
+    if broken:
+        raise Misconfigured("; ".join(broken))
 
 
 def _look(path: Path) -> _Look:
