@@ -68,6 +68,7 @@ class Errand:
         self._session = session
         self._lab = Lab(session, flags.access) if flags.access is not None else None
         self._inventory: Inventory | None = None
+        self._direct: Direct | None = None
         self._is_lab_there = False
 
     async def run(self) -> int:
@@ -147,17 +148,17 @@ class Errand:
     # --- cycles --------------------------------------------------------------------------------------------------------
 
     async def _work(self, known: Collection[str]) -> int:
-        direct = await self._take_up()
+        await self._take_up()
         try:
-            code, closing = await self._attempt(known, direct)
+            code, closing = await self._attempt(known)
         finally:
-            if direct is not None:
-                await direct.report(self._lab)
-                direct.close()
+            if self._direct is not None:
+                await self._direct.report(self._lab)
+                self._direct.close()
         say(closing)
         return code
 
-    async def _attempt(self, known: Collection[str], direct: Direct | None) -> tuple[ExitCode, str]:
+    async def _attempt(self, known: Collection[str]) -> tuple[ExitCode, str]:
         """How it went, and what to say of it at last."""
         ids = await self._chosen(known)
         if not ids:
@@ -168,21 +169,28 @@ class Errand:
             say_ids(known)
             missing = ", ".join(given for given, machine in named.items() if machine is None)
             return ExitCode.FAILED, f"Not among them: {missing}"
-        return await self._cycle(named, direct)
+        return await self._cycle(named)
 
-    async def _take_up(self) -> Direct | None:
-        """Finish what earlier runs left here. None: this host has nothing to do with it."""
+    async def _take_up(self) -> None:
+        """Finish what earlier runs left here; past the lab, this host must have a journal."""
         try:
-            state_dir = self._flags.state_dir or state_directory(os.environ)
-            if self._inventory is None or (self._is_lab_there and not (state_dir / "journal").is_dir()):
-                return None
-            direct = Direct(self._host(self._inventory, state_dir))
+            journal = self._state_dir() / "journal"
+            if self._inventory is None or (self._is_lab_there and not journal.is_dir()):
+                return
+            direct = self._driving(self._inventory)
             await direct.carry_on(agents_too=not (self._is_lab_there or self._flags.is_direct))
         except (LabkeeperError, PermissionError) as error:
-            if self._is_lab_there:
-                return None
-            raise CommandFailed(f"The switches cannot be driven from here: {error}") from error
-        return direct
+            if not self._is_lab_there:
+                raise CommandFailed(f"The switches cannot be driven from here: {error}") from error
+
+    def _driving(self, inventory: Inventory) -> Direct:
+        """Raises `Misconfigured` when this user may not."""
+        if self._direct is None:
+            self._direct = Direct(self._host(inventory, self._state_dir()))
+        return self._direct
+
+    def _state_dir(self) -> Path:
+        return self._flags.state_dir or state_directory(os.environ)
 
     def _host(self, inventory: Inventory, state_dir: Path) -> Host:
         secrets = secrets_of(os.environ)
@@ -209,9 +217,9 @@ class Errand:
             await asyncio.sleep(self._flags.pause_s)
         return chosen
 
-    async def _cycle(self, named: dict[str, str | None], direct: Direct | None) -> tuple[ExitCode, str]:
+    async def _cycle(self, named: dict[str, str | None]) -> tuple[ExitCode, str]:
         machines = list(dict.fromkeys(each for each in named.values() if each is not None))
-        problems = await self._drive(machines, direct)
+        problems = await self._drive(machines)
         bad = {
             given: told.INVALID_ID if machine is None else problems[machine]
             for given, machine in named.items()
@@ -222,19 +230,34 @@ class Errand:
             return ExitCode.FAILED, "\n".join(told.NOT_CYCLED.format(*each) for each in bad.items())
         return ExitCode.OK, told.ALL_DONE
 
-    async def _drive(self, machines: Sequence[str], direct: Direct | None) -> dict[str, Problem]:
+    async def _drive(self, machines: Sequence[str]) -> dict[str, Problem]:
+        if self._lab is None or not self._is_lab_there:
+            return await self._drive_here(machines)
+        orders = Orders(self._lab, self._order)
+        try:
+            problems = await orders.cycle(machines)
+        except asyncio.CancelledError:
+            say("What was ordered goes on: see `labkeeper power history --pending`.")
+            raise
+        ours = [each for each in self._configured if each in orders.strangers]
+        if ours:
+            say(f"The lab has no machine {', '.join(ours)}: driving the switches from here.")
+            problems |= await self._drive_here(ours)
+        return problems
+
+    @property
+    def _order(self) -> PowerBody:
         wish = self._flags.wish
-        if self._lab is not None and self._is_lab_there:
-            body = PowerBody(
-                action=PowerAction.CYCLE, delay_s=wish.delay_s, why=wish.why, force=self._flags.force
-            )
-            try:
-                return await Orders(self._lab, body).cycle(machines)
-            except asyncio.CancelledError:
-                say("What was ordered goes on: see `labkeeper power history --pending`.")
-                raise
-        assert direct is not None
-        return await direct.cycle(machines, wish)
+        return PowerBody(
+            action=PowerAction.CYCLE, delay_s=wish.delay_s, why=wish.why, force=self._flags.force
+        )
+
+    async def _drive_here(self, machines: Sequence[str]) -> dict[str, Problem]:
+        assert self._inventory is not None
+        try:
+            return await self._driving(self._inventory).cycle(machines, self._flags.wish)
+        except Misconfigured as error:
+            return dict.fromkeys(machines, str(error))
 
     async def _tell_daemon(self, ids: Sequence[str]) -> None:
         url = self._flags.daemon_url

@@ -33,6 +33,10 @@ class LabRefused(LabkeeperError):
     """The façade answered, and will not do it. The text says why."""
 
 
+class NotInLab(LabRefused):
+    """The lab has no such machine."""
+
+
 class Lab:
     """One façade. Whatever it cannot do now raises `FacadeUnavailable`, and whatever it will not, `LabRefused`."""
 
@@ -100,7 +104,7 @@ class Lab:
         reason = _reason(answer, body)
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise FacadeUnavailable(f"{self.url} answered {reason}")
-        raise LabRefused(reason)
+        raise NotInLab(reason) if answer.status == HTTPStatus.NOT_FOUND else LabRefused(reason)
 
     @asynccontextmanager
     async def _request(

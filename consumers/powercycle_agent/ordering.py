@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from consumers.powercycle_agent.http_control import FacadeUnavailable
-from consumers.powercycle_agent.lab_client import Lab, LabRefused
+from consumers.powercycle_agent.lab_client import Lab, LabRefused, NotInLab
 from consumers.powercycle_agent.old_messages import say, say_step
 from schemas.api import PowerBody
 from schemas.ids import new_ulid
@@ -34,6 +34,8 @@ class Orders:
     lab: Lab
     wish: PowerBody
     longest_s: float = _LONGEST_S
+    strangers: set[str] = field(default_factory=set)
+    """Those of which the lab has no machine; `cycle` fills it."""
 
     async def cycle(self, ids: Sequence[str]) -> dict[str, Problem]:
         """Cycle them all, whatever becomes of each; what went wrong, by id."""
@@ -58,6 +60,9 @@ class Orders:
                 f"{error}; it may have been queued all the same, see `labkeeper power get {machine_id}`; "
                 "--direct drives the switch from here"
             )
+        except NotInLab as error:
+            self.strangers.add(machine_id)
+            return str(error)
         except LabRefused as error:
             return str(error)
 

@@ -138,6 +138,15 @@ async def test_what_was_done_while_the_lab_was_away_is_told_by_the_next_run(rack
     assert rack.left() == []
 
 
+async def test_a_device_that_is_no_machine_of_the_lab_is_driven_from_here(rack: Rack) -> None:
+    lab = PowerLab()
+    async with lab.running():
+        ran = await rack.run("m3-device", url=lab.url)
+        assert (ran.code, ran.lines[-1]) == (0, ALL_DONE)
+        assert ran.lines[0] == "The lab has no machine m3-device: driving the switches from here."
+        assert (await ended(lab, "m3-device")).status is PowerStatus.DONE
+
+
 async def test_where_there_is_no_lab_nothing_is_kept_for_it(rack: Rack) -> None:
     ran = await rack.run("m1", url="")
     assert (ran.code, ran.lines[0]) == (0, "Driving the switches from here: there is no lab.")
