@@ -36,12 +36,18 @@ def of_kind(documents: list[Document], kind: str) -> dict[str, Document]:
 
 
 def pods(documents: list[Document]) -> Iterator[Document]:
-    """Specifications of every pod that could come to be."""
+    """Specifications of every pod that could come to be, with what is claimed for it."""
     for document in documents:
         spec = document.get("spec", {})
         template = spec.get("jobTemplate", {}).get("spec", spec).get("template")
         if template:
-            yield template["spec"]
+            claims = [{"name": claim["metadata"]["name"]} for claim in spec.get("volumeClaimTemplates", ())]
+            yield {**template["spec"], "volumes": [*template["spec"]["volumes"], *claims]}
+
+
+def workloads(documents: list[Document]) -> dict[str, Document]:
+    """What keeps pods running, by name."""
+    return of_kind(documents, "Deployment") | of_kind(documents, "StatefulSet")
 
 
 def arguments_of(job: Document) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -10,8 +11,22 @@ import click
 import pytest
 import yaml
 
+from consumers.powercycle_agent.drivers.secrets import PASSWORD_VARIABLE
+from consumers.powercycle_agent.executor import Patience
+from consumers.powercycle_agent.places import KNOWN_HOSTS_VARIABLE
+from consumers.watchdog.policy_source import PolicySource
 from producers.labkeeper.__main__ import umbrella
-from tests.deployment.chart import CHART, Document, arguments_of, helm, of_kind, pods, render, values_of
+from tests.deployment.chart import (
+    CHART,
+    Document,
+    arguments_of,
+    helm,
+    of_kind,
+    pods,
+    render,
+    values_of,
+    workloads,
+)
 from tests.deployment.kubernetes import NEWEST, OLDEST, is_built_in, problems_of
 from tests.deployment.places import INFRA, complaint_about
 
@@ -19,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("quiet")
 
 VARIANTS = sorted((CHART / "ci").glob("*-values.yaml"))
 ROLES = {"facade", "writer", "relay", "watchdog", "fleet-stats"}
+OPTIONAL_ROLES = {"notifier", "swarming-poller", "powercycle-agent"}
 FROM_EXTENSIONS = {"PodMonitor", "PrometheusRule", "ScaledObject"}
 
 
@@ -83,7 +99,13 @@ def test_what_is_mounted_is_declared(variant: str) -> None:
 
 
 def test_our_command_lines_and_variables_exist(variant: str) -> None:
-    known = {*_variables(), "GOOGLE_APPLICATION_CREDENTIALS", "TZ"}
+    known = {
+        *_variables(),
+        PASSWORD_VARIABLE,
+        KNOWN_HOSTS_VARIABLE,
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "TZ",
+    }
     for pod in pods(render(values_of(variant))):
         for container in pod["containers"]:
             assert complaint_about(container["args"]) == ""
@@ -121,11 +143,11 @@ def test_no_secret_is_in_the_manifests(variant: str) -> None:
 
 
 def test_each_role_has_its_deployment_and_may_be_moved() -> None:
-    documents = render(values_of("minimal"))
-
-    assert set(of_kind(documents, "Deployment")) == {f"lab-labkeeper-{role}" for role in ROLES}
-    assert set(of_kind(documents, "PodDisruptionBudget")) == {f"lab-labkeeper-{role}" for role in ROLES}
-    for deployment in of_kind(documents, "Deployment").values():
+    for variant, roles in (("minimal", ROLES), ("everything", ROLES | OPTIONAL_ROLES)):
+        documents = render(values_of(variant))
+        assert set(workloads(documents)) == {f"lab-labkeeper-{role}" for role in roles}
+        assert set(of_kind(documents, "PodDisruptionBudget")) == {f"lab-labkeeper-{role}" for role in roles}
+    for deployment in workloads(documents).values():
         [container] = deployment["spec"]["template"]["spec"]["containers"]
         ports = {port["name"] for port in container["ports"]}
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -137,8 +159,7 @@ def test_each_role_has_its_deployment_and_may_be_moved() -> None:
 def test_everything_selects_the_pods_it_means() -> None:
     documents = render(values_of("everything"))
     labels = [
-        document["spec"]["template"]["metadata"]["labels"]
-        for document in of_kind(documents, "Deployment").values()
+        document["spec"]["template"]["metadata"]["labels"] for document in workloads(documents).values()
     ]
 
     def chosen(selector: Mapping[str, str]) -> int:
@@ -148,7 +169,7 @@ def test_everything_selects_the_pods_it_means() -> None:
         match document["kind"]:
             case "Service":
                 assert chosen(document["spec"]["selector"]) == 1
-            case "PodDisruptionBudget" | "Deployment":
+            case "PodDisruptionBudget" | "Deployment" | "StatefulSet":
                 assert chosen(document["spec"]["selector"]["matchLabels"]) == 1
             case "HorizontalPodAutoscaler" | "ScaledObject":
                 assert document["spec"]["scaleTargetRef"]["name"] in of_kind(documents, "Deployment")
@@ -257,6 +278,51 @@ def test_writers_come_and_go_alike_whoever_counts_them() -> None:
     assert trigger["metadata"]["threshold"] == metric["external"]["target"]["averageValue"] == "700"
 
 
+def test_a_power_agent_finds_its_journal_again_and_has_time_to_switch_ports_on() -> None:
+    agents = of_kind(render(values_of("kafka-sasl-tls")), "StatefulSet")["lab-labkeeper-powercycle-agent"]
+    pod = agents["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    recipe = (INFRA / "containers" / "Containerfile").read_text("utf-8")
+    [state] = re.findall(r"LABKEEPER_POWERCYCLE_STATE=(\S+)", recipe)
+
+    assert agents["spec"]["replicas"] == 2
+    assert pod["terminationGracePeriodSeconds"] > 2 * Patience().ending
+    [claim] = agents["spec"]["volumeClaimTemplates"]
+    assert claim["metadata"]["name"] not in {volume["name"] for volume in pod["volumes"]}
+    assert state.startswith(f"{mounts[claim['metadata']['name']]}/")
+    assert {"name": KNOWN_HOSTS_VARIABLE, "value": f"{mounts['powercycle']}/known_hosts"} in container["env"]
+    assert f"--config={mounts['powercycle']}/powercycle.json5" in container["args"]
+
+
+def test_names_of_agents_are_short_enough_for_kubernetes_labels() -> None:
+    values = values_of("everything")
+    with helm.Chart.load(str(CHART)) as chart:
+        files = chart.render(
+            values, name="labkeeper-" + "x" * 40, namespace="lab", is_install=True, is_upgrade=False
+        )
+    [agents] = yaml.safe_load_all(files["labkeeper/templates/powercycle-agent.yaml"])
+
+    assert len(agents["metadata"]["name"]) + len("-5d9c7b8f4d") <= 63
+
+
+def test_self_healing_is_off_until_there_is_a_policy(tmp_path: Path) -> None:
+    documents = render(values_of("everything"))
+    policy = of_kind(documents, "ConfigMap")["lab-labkeeper-heal-policy"]["data"]
+    watchdog = of_kind(documents, "Deployment")["lab-labkeeper-watchdog"]["spec"]["template"]["spec"]
+    [container] = watchdog["containers"]
+    [option] = [word for word in container["args"] if word.startswith("--heal-policy=")]
+    file = Path(option.partition("=")[2])
+    for name, text in policy.items():
+        (tmp_path / name).write_text(text, "utf-8")
+
+    assert file.parent.as_posix() in {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert not PolicySource(tmp_path / file.name).policies.is_off
+    minimal = render(values_of("minimal"))
+    assert not of_kind(minimal, "ConfigMap")
+    assert not [word for pod in pods(minimal) for word in pod["containers"][0]["args"] if "heal" in word]
+
+
 def test_alerts_and_dashboard_are_those_of_the_other_folders() -> None:
     documents = render(values_of("everything"))
     rules = of_kind(documents, "PrometheusRule")["lab-labkeeper"]["spec"]
@@ -310,6 +376,22 @@ def _with_bad_pool(values: Document) -> None:
     values["pools"] = ["Phones"]
 
 
+def _with_notifier_without_configuration(values: Document) -> None:
+    values["notifier"] = {"enabled": True}
+
+
+def _with_agent_without_configuration(values: Document) -> None:
+    values["powercycleAgent"] = {"enabled": True}
+
+
+def _with_nothing_to_poll(values: Document) -> None:
+    values["swarmingPoller"] = {"enabled": True}
+
+
+def _with_two_pollers(values: Document) -> None:
+    values["swarmingPoller"] = {"enabled": True, "bots": ["https://a=B"], "replicas": 2}
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -321,6 +403,10 @@ def _with_bad_pool(values: Document) -> None:
         _with_typo,
         _with_password,
         _with_bad_pool,
+        _with_notifier_without_configuration,
+        _with_agent_without_configuration,
+        _with_nothing_to_poll,
+        _with_two_pollers,
     ],
 )
 def test_values_that_make_no_lab_are_refused(spoil: Callable[[Document], None]) -> None:

@@ -24,6 +24,20 @@ def test_all_that_is_not_needed_is_denied() -> None:
     assert all("from" in rule for rule in policies["lab-labkeeper-facade"]["spec"]["ingress"])
 
 
+def test_who_deals_with_the_world_outside_gets_there_and_nobody_else() -> None:
+    narrow = of_kind(render(values_of("kafka-sasl-tls")), "NetworkPolicy")
+    wide = of_kind(render(values_of("everything")), "NetworkPolicy")
+
+    assert ports_of(narrow["lab-labkeeper-notifier"]) == {53, 26257, 9093, 443, 465, 587}
+    switches = narrow["lab-labkeeper-powercycle-agent"]["spec"]["egress"][-1]
+    assert switches == {"to": [{"ipBlock": {"cidr": "10.0.4.0/24"}}]}
+    assert wide["lab-labkeeper-powercycle-agent"]["spec"]["egress"][-1] == {}
+    assert ports_of(wide["lab-labkeeper-swarming-poller"]) == {53, 26257, 9092, 443}
+    assert [name for name, policy in wide.items() if {} in policy["spec"].get("egress", ())] == [
+        "lab-labkeeper-powercycle-agent"
+    ]
+
+
 def test_clients_may_be_narrowed_down_without_locking_prometheus_out() -> None:
     values = values_of("minimal")
     ingress = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}

@@ -35,5 +35,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.fleetStats.enabled -}}
 {{- $_ := set $roles "fleet-stats" .Values.fleetStats -}}
 {{- end -}}
+{{- range $role, $key := dict "notifier" "notifier" "swarming-poller" "swarmingPoller" "powercycle-agent" "powercycleAgent" -}}
+{{- $values := get $.Values $key -}}
+{{- if $values.enabled -}}
+{{- $_ := set $roles $role $values -}}
+{{- end -}}
+{{- end -}}
 {{ toYaml $roles }}
 {{- end -}}

@@ -1,4 +1,4 @@
-{{- /* Ways out: names, the database, and for all but the watchdog the broker. Takes a dictionary of `root` and `role`. */ -}}
+{{- /* Ways out: names, the database, for all but the watchdog the broker, and what a role speaks to by trade. Takes a dictionary of `root` and `role`. */ -}}
 {{- define "labkeeper.egress" -}}
 {{- $policy := .root.Values.networkPolicy -}}
 {{- $kind := .root.Values.broker.kind -}}
@@ -29,6 +29,24 @@
     {{- end }}
   to:
     - ipBlock: {cidr: {{ ternary "169.254.169.252/32" "169.254.169.254/32" $calico }}}
+{{- end }}
+{{- end }}
+{{- $trade := get (dict "notifier" $policy.notifier "swarming-poller" $policy.swarmingPoller "powercycle-agent" $policy.powercycleAgent) .role -}}
+{{- with $trade }}
+{{- if or .ports .to }}
+-
+  {{- with .ports }}
+  ports:
+    {{- range . }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  {{- end }}
+  {{- with .to }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- else }}
+- {}
 {{- end }}
 {{- end }}
 {{- end -}}

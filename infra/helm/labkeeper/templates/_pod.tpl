@@ -86,12 +86,15 @@ securityContext:
 {{- define "labkeeper.volumes" -}}
 - name: tmp
   emptyDir: {medium: Memory, sizeLimit: 64Mi}
-- name: data
-  emptyDir: {sizeLimit: 1Gi}
 {{- range $folder, $secret := include "labkeeper.secretFolders" . | fromYaml }}
 - name: {{ $folder }}
   secret:
     secretName: {{ $secret }}
     defaultMode: 0440  # libpq refuses a private key that others may read
 {{- end }}
+{{- end -}}
+
+{{- define "labkeeper.shortLivedData" -}}
+- name: data
+  emptyDir: {sizeLimit: 1Gi}
 {{- end -}}

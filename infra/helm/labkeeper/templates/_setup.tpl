@@ -34,4 +34,5 @@ template:
           {{- include "labkeeper.mounts" .root | nindent 10 }}
     volumes:
       {{- include "labkeeper.volumes" .root | nindent 6 }}
+      {{- include "labkeeper.shortLivedData" .root | nindent 6 }}
 {{- end -}}
