@@ -40,16 +40,13 @@ class Orders:
     async def cycle(self, ids: Sequence[str]) -> dict[str, Problem]:
         """Cycle them all, whatever becomes of each; what went wrong, by id."""
         turns = asyncio.Semaphore(_AT_ONCE)
+        problems = await asyncio.gather(*(self._one(each, turns) for each in ids))
+        return dict(zip(ids, problems, strict=True))
 
-        async def one(machine_id: str) -> Problem:
-            async with turns:
-                return await self._one(machine_id)
-
-        return dict(zip(ids, await asyncio.gather(*map(one, ids)), strict=True))
-
-    async def _one(self, machine_id: str) -> Problem:
+    async def _one(self, machine_id: str, turns: asyncio.Semaphore) -> Problem:
         try:
-            record = await self._place(machine_id)
+            async with turns:
+                record = await self._place(machine_id)
             if record.command.action is not PowerAction.CYCLE:
                 return f"{record.command.action} of {record.command.who} is pending: wait for its end, or cancel it"
             for moment in record.steps:
