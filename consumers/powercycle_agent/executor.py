@@ -26,6 +26,7 @@ from consumers.powercycle_agent.drivers.protocol import PortState, PowerDriver
 from consumers.powercycle_agent.drivers.settings import SoftReboot
 from consumers.powercycle_agent.inventory import Outlet
 from consumers.powercycle_agent.journal import Entry, Intent, Journal, JournalUnwritable
+from consumers.powercycle_agent.plain_text import plain
 from pipeline import logs
 from pipeline.broker.waiting import is_set_within
 from pipeline.clock import Clock
@@ -226,7 +227,7 @@ class Executor:
         self, command: PowerCommand, status: PowerStatus, text: str, *, brings_command: bool = False
     ) -> PowerMoment:
         """End a command of which nothing was begun."""
-        moment = PowerMoment(status=status, at=self._clock.now(), text=text[:_TEXT_LIMIT])
+        moment = PowerMoment(status=status, at=self._clock.now(), text=_told(text))
         step = PowerStep(
             command_id=command.id,
             machine_id=command.machine_id,
@@ -445,7 +446,7 @@ class Executor:
     # --- what is told --------------------------------------------------------------------------------------------------
 
     async def _step(self, run: _Run, status: PowerStatus, text: str = "", *, settles: bool = False) -> None:
-        moment = PowerMoment(status=status, at=self._clock.now(), text=text[:_TEXT_LIMIT])
+        moment = PowerMoment(status=status, at=self._clock.now(), text=_told(text))
         await asyncio.to_thread(run.entry.record, moment, settles=settles)
         self._tell(_step(run.entry, moment, self._agent), run.entry)
 
@@ -471,6 +472,11 @@ def _step(entry: Entry, moment: PowerMoment, agent: str) -> PowerStep:
         text=moment.text,
         command=entry.command if entry.intent.brings_command else None,
     )
+
+
+def _told(text: str) -> str:
+    """A driver's words, perhaps a device's own, as messages, database and terminals take them."""
+    return plain(text[:_TEXT_LIMIT])[:_TEXT_LIMIT]
 
 
 def _names(run: _Run) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from consumers.powercycle_agent.drivers.errors import DriverError
 from consumers.powercycle_agent.drivers.protocol import PowerDriver
 from consumers.powercycle_agent.inventory import Controller
+from consumers.powercycle_agent.plain_text import plain
 from pipeline import logs, metrics
 from pipeline.clock import Clock
 from schemas.description import PowerCycleState
@@ -81,6 +82,6 @@ class States:
                     controller=controller.name,
                     port=controller.ports[machine_id],
                     at=now,
-                    text=text[:_TEXT_LIMIT],
+                    text=plain(text[:_TEXT_LIMIT])[:_TEXT_LIMIT],
                 )
             )

@@ -264,6 +264,16 @@ async def test_a_bug_in_somebodys_driver_leaves_no_port_off(rack: Rack) -> None:
     assert rack.switch.states["1"] is PortState.ON
 
 
+async def test_what_a_device_says_is_told_without_what_no_database_or_terminal_takes(rack: Rack) -> None:
+    rack.switch.faults = {"off": [TurnedAway("it says \x00\ud800\x1b[2J\n" + "\x07" * 3000)]}
+
+    await rack.carry_out()
+
+    assert rack.statuses == [ACCEPTED, FAILED]
+    assert rack.told[-1].text.startswith(r"it says \x00\ud800\x1b[2J\n\x07")
+    assert rack.told[-1].text.isprintable()
+
+
 async def test_a_cycle_that_is_cancelled_switches_the_port_on_first(rack: Rack) -> None:
     running = asyncio.create_task(rack.carry_out(at=outlet(off_for_s=500)))
     await until(lambda: rack.statuses == [ACCEPTED, OFF])

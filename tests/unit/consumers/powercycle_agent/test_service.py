@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.powercycle_agent.drivers.errors import Unreachable
+from consumers.powercycle_agent.drivers.errors import NotConfirmed, Unreachable
 from consumers.powercycle_agent.drivers.protocol import PortState
 from consumers.powercycle_agent.journal import Entry, Intent, Journal
 from consumers.powercycle_agent.locks import Locks
@@ -173,6 +173,17 @@ async def test_machines_are_reported_at_the_start_on_change_and_again_and_again(
         "2",
         "rack4",
     )
+
+
+async def test_what_a_controller_babbles_is_reported_without_what_no_database_takes(
+    lab: FakeLab, host: Host
+) -> None:
+    host.switch().faults = {"probe": [NotConfirmed("it says \x00\ud800")]}
+    async with host.agent():
+        await until(lambda: bool(lab.reports("m1")))
+
+    assert lab.reports("m1")[0].state is PowerCycleState.IN_ERROR
+    assert lab.reports("m1")[0].text == r"it says \x00\ud800"
 
 
 async def test_a_controller_that_cannot_be_used_is_reported_with_the_reason_and_others_work(
