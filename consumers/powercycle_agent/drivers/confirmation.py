@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from consumers.powercycle_agent.drivers.errors import NotConfirmed
+from consumers.powercycle_agent.drivers.errors import NotConfirmed, TurnedAway, UnknownPort
 from consumers.powercycle_agent.drivers.limits import within
 from consumers.powercycle_agent.drivers.protocol import PortState
 
@@ -25,17 +25,25 @@ async def confirm(
     within_s: float = 3.0,
 ) -> None:
     """Ask, less and less often, until the port is as wanted, at least once. Raises `NotConfirmed` after `within_s`, and
-    what `status` raises.
+    `Unreachable` if `status` does; whatever else is wrong with the answer is `NotConfirmed`, too: the port may be as it was told.
     """
     deadline = time.monotonic() + within_s
     pause_s = _SHORTEST_PAUSE_S
-    while (state := await status(port)) is not wanted:
+    while (state := await _after_the_command(status(port))) is not wanted:
         if time.monotonic() + pause_s > deadline:
             raise NotConfirmed(
                 f"port {port} of {device} is {state}, not {wanted}, {within_s:g} s after the device took the command"
             )
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+async def _after_the_command(asked: Awaitable[PortState]) -> PortState:
+    """`TurnedAway` and `UnknownPort` would say that nothing was switched."""
+    try:
+        return await asked
+    except (TurnedAway, UnknownPort) as error:
+        raise NotConfirmed(f"the device took the command, and then: {error}") from error
 
 
 class ConfirmingDriver(ABC):

@@ -12,7 +12,11 @@ class Unreachable(DriverError):
 
 
 class TurnedAway(DriverError):
-    """The device answers but will not have us: a wrong password, or a host key that is not the known one. A person must act."""
+    """The device answers but will not have us: a wrong password, or a host key that is not the known one. A person must act.
+
+    From `on` and `off` it says that nothing was switched, for certain; and so do `UnknownPort` and `NotInstalled`. What goes
+    wrong after the device was told is `Unreachable` or `NotConfirmed`.
+    """
 
 
 class NotConfirmed(DriverError):

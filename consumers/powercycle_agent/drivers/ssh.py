@@ -16,7 +16,7 @@ import asyncssh
 from asyncssh.packet import PacketDecodeError
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from consumers.powercycle_agent.drivers.errors import DriverError, TurnedAway, Unreachable
+from consumers.powercycle_agent.drivers.errors import DriverError, NotConfirmed, TurnedAway, Unreachable
 from consumers.powercycle_agent.drivers.limits import LimitedSettings, within
 from consumers.powercycle_agent.drivers.secrets import Secrets
 
@@ -145,8 +145,15 @@ class SshLink(Generic[Session]):
                     async with asyncio.timeout(limit_s * _FIRST_TRY):
                         return await self._do(kept, work)
                 except (TimeoutError, DriverError):
-                    pass  # whatever was wrong with it: a new one decides
+                    return await self._do_again(work)  # whatever was wrong with it: a new one decides
             return await self._do(await self._connect(), work)
+
+    async def _do_again(self, work: Callable[[Session], Awaitable[Result]]) -> Result:
+        try:
+            connected = await self._connect()
+        except TurnedAway as error:  # which would say that nothing was done
+            raise NotConfirmed(f"the connection broke in the middle, and then: {error}") from error
+        return await self._do(connected, work)
 
     async def close(self) -> None:
         """Drop the connection, if there is one."""

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from consumers.powercycle_agent.drivers.errors import DriverError, TurnedAway, Unreachable
+from consumers.powercycle_agent.drivers.errors import DriverError, NotConfirmed, TurnedAway, Unreachable
 from consumers.powercycle_agent.drivers.mpower import KIND
 from consumers.powercycle_agent.drivers.protocol import PortState, PowerDriver
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.drivers.ssh import SshSettings, host_key
+from tests.power_devices.device import Mood
 from tests.power_devices.mpower import FakeMPower
 from tests.power_devices.ssh_device import PASSWORD, USER, key
 
@@ -193,6 +194,17 @@ async def test_a_connection_that_went_silent_costs_part_of_the_limit_only(
     await driver.off("1")
     assert strip.states["1"] is PortState.OFF
     assert strip.logins == 2
+
+
+async def test_a_refused_login_does_not_say_that_nothing_was_switched_if_a_command_may_have_gone_out(
+    strip: FakeMPower, drivers: Drivers
+) -> None:
+    driver = drivers(limit_s=1.5)
+    await driver.probe()
+    strip.gate.mute()
+    strip.mood = Mood.REFUSES
+    with pytest.raises(NotConfirmed, match="refuses the login"):
+        await driver.off("1")
 
 
 async def test_an_idle_connection_is_given_back(strip: FakeMPower, drivers: Drivers) -> None:
