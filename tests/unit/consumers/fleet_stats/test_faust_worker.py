@@ -15,13 +15,13 @@ import pytest
 from consumers.fleet_stats import faust_runner
 from consumers.fleet_stats.faust_runner import Worker
 from consumers.fleet_stats.faust_table import make_app
-from pipeline.mandate import Mandate
 from consumers.fleet_stats.settings import FleetStatsSettings
 from pipeline.broker.deadletter import RejectLimit
 from pipeline.broker.kafka_client import Link
 from pipeline.broker.memory import MemoryBroker
 from pipeline.clock import ManualClock
 from pipeline.errors import BrokerUnavailable, TooManyRejects
+from pipeline.mandate import Mandate
 from pipeline.service import Abandoned
 from pipeline.settings import KafkaSettings
 from pipeline.store.memory import MemoryStore
