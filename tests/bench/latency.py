@@ -54,7 +54,7 @@ class _Ledger:
 
 async def measure(connections: Connections, load: LatencyLoad) -> LatencyResult:
     """Start writer and façade, connect the clients, post at the rate, wait until everything was seen."""
-    port = _free_port()
+    port = free_port()
     with (
         running("consumers.description_writer", connections),
         running("consumers.facade", connections, "--port", str(port)),
@@ -64,7 +64,7 @@ async def measure(connections: Connections, load: LatencyLoad) -> LatencyResult:
         async with aiohttp.ClientSession(
             connector=connector, timeout=aiohttp.ClientTimeout(total=None)
         ) as session:
-            await _until_ready(session, base)
+            await until_ready(session, base)
             ledger = _Ledger()
             events = load_events(load.machines, EventSize.SMALL, start_time=SystemClock().now())
             for _, value in islice(
@@ -94,14 +94,16 @@ async def measure(connections: Connections, load: LatencyLoad) -> LatencyResult:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-async def _until_ready(session: aiohttp.ClientSession, base: str) -> None:
+async def until_ready(session: aiohttp.ClientSession, base: str) -> None:
+    """Wait until the façade there says that it is."""
     async with asyncio.timeout(60):
         while True:
             try:

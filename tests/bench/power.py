@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from pipeline.settings import Connections
 from schemas.ids import new_ulid
 from schemas.power import PowerRecord, PowerStatus
 from tests.bench.lab import running
+from tests.bench.latency import free_port, until_ready
 from tests.bench.throughput import create_machines
 from tests.power_devices.edgeswitch import FakeEdgeSwitch
 from tests.power_devices.ssh_device import PASSWORD, USER
@@ -58,7 +58,8 @@ async def clicks(lab: Connections, count: int, *, over_http: bool) -> Clicks:
     await create_machines(lab, machines)
     async with _switch() as switch, aiohttp.ClientSession() as session:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as services:
-            base = _start(services, lab, Path(folder), switch, over_http=over_http)
+            base = await _start(services, lab, session)
+            services.enter_context(_agent(lab, Path(folder), switch, base if over_http else None))
             page = _Page(session, base, switch)
             await page.until_available(machines)
             for number in range(count):
@@ -116,11 +117,9 @@ class _Page:
         self.clicks.on_wire.append(_first_byte(self._switch, told) - clicked)
 
     async def _are_available(self, machines: Sequence[str]) -> bool:
-        try:
-            async with self._session.get(f"{self._base}/api/v1/machines") as response:
-                found = (await response.json())["machines"] if response.status == 200 else []
-        except aiohttp.ClientConnectionError:
-            return False
+        async with self._session.get(f"{self._base}/api/v1/machines") as response:
+            response.raise_for_status()
+            found = (await response.json())["machines"]
         return [each["PowerCycleState"] for each in found] == ["available"] * len(machines)
 
     async def _ended(self, command_id: str) -> PowerRecord:
@@ -145,28 +144,30 @@ def _first_byte(switch: FakeEdgeSwitch, told: int) -> float:
     return max(at for at in switch.gate.bytes_at if at <= known)
 
 
-def _start(
-    services: ExitStack, lab: Connections, folder: Path, switch: FakeEdgeSwitch, *, over_http: bool
-) -> str:
-    """All processes of a lab; the façade's URL."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    base = f"http://127.0.0.1:{port}"
-    config = folder / "powercycle.json5"
-    config.write_text(json.dumps({"edgeswitch": {"bench": _entry(switch)}}))
-    config.chmod(0o600)
+async def _start(services: ExitStack, lab: Connections, session: aiohttp.ClientSession) -> str:
+    """All processes of a lab but the agent; the façade's URL."""
+    port = free_port()
     for module in ("consumers.description_writer", "consumers.outbox_relay", "consumers.watchdog"):
         services.enter_context(running(module, lab))
     services.enter_context(running("consumers.facade", lab, "--port", str(port)))
-    services.enter_context(
-        running(
-            "consumers.powercycle_agent",
-            None if over_http else lab,
-            *("--name", "bench", "--config", str(config), "--state-dir", str(folder / "state")),
-            *(("--url", base) if over_http else ()),
-        )
-    )
+    base = f"http://127.0.0.1:{port}"
+    await until_ready(session, base)
     return base
+
+
+def _agent(
+    lab: Connections, folder: Path, switch: FakeEdgeSwitch, url: str | None
+) -> AbstractContextManager[object]:
+    """With a URL it reaches nothing but the façade there."""
+    config = folder / "powercycle.json5"
+    config.write_text(json.dumps({"edgeswitch": {"bench": _entry(switch)}}))
+    config.chmod(0o600)
+    return running(
+        "consumers.powercycle_agent",
+        None if url else lab,
+        *("--name", "bench", "--config", str(config), "--state-dir", str(folder / "state")),
+        *(("--url", url) if url else ()),
+    )
 
 
 @asynccontextmanager

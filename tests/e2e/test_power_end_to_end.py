@@ -80,7 +80,13 @@ def lab(postgres_server: TestServer, tmp_path_factory: pytest.TempPathFactory, r
                 *("powercycle-agent", "--name", "rack4", "--config", str(rack.config)),
                 *("--probe-every", "3600"),
             )
+            wired = {ON_SWITCH, ON_STRIP, REBOOTABLE, *rack.hall}
+            eventually(lambda: _outlets(lab) == wired, "the agent has reported its machines")
             yield lab
+
+
+def _outlets(lab: Lab) -> set[str]:
+    return {each["machine_id"] for each in lab.ask("GET", "/api/v1/power/outlets")["outlets"]}
 
 
 numbers = count(1)
