@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -107,6 +108,19 @@ async def test_a_cycle_is_off_then_on_and_each_step_is_told(rack: Rack) -> None:
     assert not entry.owes
     assert {step.agent for step in rack.told} == {"rack4"}
     assert rack.told[-1].text == ""
+
+
+@pytest.mark.parametrize(("asked", "configured"), [(0.05, 3600), (None, 0.05)])
+async def test_the_pause_is_the_commands_or_else_the_controllers(
+    rack: Rack, asked: float | None, configured: float
+) -> None:
+    """In seconds, from when the port was off."""
+    moments: dict[str, float] = {}
+    rack.switch.before = lambda verb: moments.update({verb: time.monotonic()})
+
+    await rack.executor.carry_out(order(delay_s=asked), outlet(off_for_s=configured), rack.driver)
+
+    assert 0.05 <= moments["on"] - moments["off"] < 60
 
 
 async def test_the_intent_is_on_disk_before_the_port_is_touched(rack: Rack) -> None:
