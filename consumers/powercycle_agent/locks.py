@@ -51,7 +51,7 @@ class Locks:
         path = self._directory / _file_name(name)
         try:
             make_directory(self._directory)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             share(descriptor, self._directory)
         except OSError as error:
             raise Misconfigured(

@@ -1,7 +1,7 @@
 """Files of the state directory are for whoever the directory is for: agent and `powercycle` command need not be the same user.
 
 What root makes in the agent's directory would else be closed to the agent, with a port off; and what a member of its group
-makes as well.
+makes as well. But who may write there must not lead root elsewhere: no link is followed, and what root gives away it has opened.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ def make_directory(directory: Path) -> None:
         return
     directory.mkdir(parents=True, exist_ok=True)
     above = directory.parent.stat()
-    with suppress(OSError):
-        os.chown(directory, _owner(above, directory.stat()), above.st_gid)
-        directory.chmod(stat.S_IMODE(above.st_mode) & 0o2770)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            os.fchown(descriptor, _owner(above, os.fstat(descriptor)), above.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(above.st_mode) & 0o2770)
+    finally:
+        os.close(descriptor)
 
 
 def share(descriptor: int, directory: Path) -> None:

@@ -299,6 +299,21 @@ def test_a_directory_that_cannot_be_written_refuses_with_the_reason(tmp_path: Pa
 
 
 @pytest.mark.integration
+def test_a_directory_that_cannot_be_looked_into_refuses_as_well(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / ("x" * 300))
+    assert not journal.knows(order().id)
+    with pytest.raises(JournalUnwritable):
+        begun(journal)
+
+
+def test_a_link_leads_nowhere(journal: Journal, tmp_path: Path) -> None:
+    begun(Journal(tmp_path / "elsewhere")).release()
+    [theirs] = (tmp_path / "elsewhere").iterdir()
+    (tmp_path / "journal").mkdir(exist_ok=True)
+    (tmp_path / "journal" / theirs.name).symlink_to(theirs)
+    assert journal.adopt(now=START) == []
+
+
 def test_a_full_disk_refuses_the_next_command_and_lets_the_running_one_end(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         journal = Journal(disk.path / "journal")

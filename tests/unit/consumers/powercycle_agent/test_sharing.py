@@ -9,6 +9,7 @@ import pytest
 
 from consumers.powercycle_agent.locks import Locks
 from consumers.powercycle_agent.sharing import make_directory, share
+from pipeline.errors import Misconfigured
 
 AGENT = 12_345
 
@@ -35,6 +36,21 @@ async def test_what_root_makes_belongs_to_the_directorys_owner(tmp_path: Path) -
     [lock] = (state / "locks").iterdir()
     for made in (state / "locks", lock):
         assert (made.stat().st_uid, made.stat().st_gid) == (AGENT, AGENT)
+
+
+async def test_a_link_that_somebody_put_there_leads_to_no_file_of_others(tmp_path: Path) -> None:
+    """Whoever may write into the agent's directory could else have root give them any file."""
+    precious = tmp_path / "shadow"
+    precious.write_text("root:*:19000:0:99999:7:::")
+    precious.chmod(0o600)
+    locks = tmp_path / "locks"
+    locks.mkdir(mode=0o770)
+    (locks / "mpower%2Frack4.lock").symlink_to(precious)
+    with pytest.raises(Misconfigured, match="symbolic links"):
+        async with Locks(locks).hold("mpower/rack4"):
+            pass
+    assert precious.read_text().startswith("root:")
+    assert precious.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_directory_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
