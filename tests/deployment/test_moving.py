@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,10 @@ from pipeline.store.migrations import migrate
 from pipeline.store.protocol import Query
 from pipeline.store.sql import SqlStore
 from producers.labkeeper.premises import Premises
-from schemas.description import Description
+from schemas.description import Description, PowerCycleState
+from schemas.ids import new_ulid
+from schemas.power import ControllerReport, PowerAction, PowerCommand
+from schemas.silence import Silence
 from tests.deployment.places import ROOT
 from tests.servers.kinds import TestServer
 from tests.servers.postgres import new_database
@@ -76,16 +79,46 @@ async def fill(url: str) -> None:
         await store.update_many({f"rack-{number}": [noted] for number in range(20)}, now=NOW)
         await store.update("rack-7", in_maintenance, now=NOW)
         await store.delete("rack-3", now=NOW, who="jo")
+        await fill_power(store)
     finally:
         await store.close()
+
+
+async def fill_power(store: SqlStore) -> None:
+    report = ControllerReport(
+        machine_id="rack-5",
+        state=PowerCycleState.AVAILABLE,
+        agent="rack",
+        controller="apc/left",
+        port="1",
+        at=NOW,
+        text=TRICKY,
+    )
+    await store.apply_power([report], now=NOW)
+    later = NOW + timedelta(minutes=10)
+    command = PowerCommand(
+        id=new_ulid(),
+        machine_id="rack-5",
+        action=PowerAction.CYCLE,
+        who="jo",
+        why=TRICKY,
+        requested_at=NOW,
+        expires_at=later,
+    )
+    await store.order_power(command, now=NOW)
+    await store.add_silence(
+        Silence(id=new_ulid(), owner="jo", reason=TRICKY, machine="rack-*", starts_at=NOW, ends_at=later)
+    )
 
 
 async def told_by(url: str) -> tuple[object, ...]:
     """What a lab in this database knows."""
     store = SqlStore(url, pools=Pools([("Lab", "")]))
     try:
-        page = await store.list(Query(), limit=100)
-        return page, await store.history("rack-7", limit=100), await store.history("rack-3", limit=100)
+        histories = [await store.history(machine, limit=100) for machine in ("rack-7", "rack-3")]
+        power = await store.power_commands(), await store.power_outlets(), await store.silences(now=NOW)
+        assert all(power)
+        return await store.list(Query(), limit=100), histories, power
     finally:
         await store.close()
 
