@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,7 +37,7 @@ log = logs.get_logger()
 _STRANDED: Final = timedelta(minutes=5)
 """What an agent of another name began and has not moved on for so long, beyond its pause, is ours if the port is."""
 _DECLINED_S: Final = 60.0
-"""A command that we did not begin is not looked at again for so long: the lab may not have heard yet."""
+"""What we would not begin is told again when the lab waits for it after so long. It is never begun after all."""
 _LATELY_S: Final = 3.0
 """How long ports that may be off wait for the lab to say whether somebody has driven them since."""
 _HEAR_S: Final = 10.0
@@ -69,7 +69,8 @@ class Agent:
         self._lease = Lease(parts.control, settings.name, parts.owner, settings.lease.total_seconds())
         self._states = States(parts.clock, settings.name, self._delivery.report)
         self._recovery = Recovery(self._journal, self._delivery, parts.clock, settings.name)
-        self._declined: dict[str, float] = {}
+        self._declined: dict[str, tuple[float, PowerStep]] = {}
+        """What the lab was told of commands that we would not begin, and when; until it waits for them no more."""
         self._lines: Lines | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -198,8 +199,7 @@ class Agent:
             await asyncio.sleep(pause)
 
     def _take_all(self, lines: Lines, pending: Sequence[PowerRecord]) -> None:
-        now = time.monotonic()
-        self._declined = {each: since for each, since in self._declined.items() if now - since < _DECLINED_S}
+        self._insist({record.command.id for record in pending})
         busy = lines.busy_with() | self._recovery.busy_with()
         for record in pending:
             command = record.command
@@ -211,6 +211,17 @@ class Agent:
             elif self._is_ours(record):
                 log.warning("command_taken_over", command=command.id, begun_by=record.agent)
                 lines.add(TakeOver(record))
+
+    def _insist(self, pending: Collection[str]) -> None:
+        """What we declined long ago and the lab still waits for has got lost, or nobody has read it yet."""
+        now = time.monotonic()
+        for command_id, (since, step) in list(self._declined.items()):
+            if now - since < _DECLINED_S:
+                continue
+            del self._declined[command_id]
+            if command_id in pending:
+                self._declined[command_id] = now, step
+                self._delivery.step(step, None)
 
     def _take(self, lines: Lines, command: PowerCommand) -> None:
         """A command for any machine, perhaps not for the first time."""
@@ -265,7 +276,7 @@ class Agent:
                 text=step.text,
             )
         if entry is None:
-            self._declined[step.command_id] = time.monotonic()
+            self._declined[step.command_id] = time.monotonic(), step
         else:
             _measure(step, entry)
         self._delivery.step(step, entry)

@@ -171,14 +171,27 @@ def stepped(entry: Entry, step: PowerStep, *, now: datetime) -> Entry:
         return entry
     is_end = not step.status.is_pending
     is_news = all(each.status is not step.status for each in entry.record.steps)
-    if not is_news and (entry.is_final or not is_end):
+    is_belied = _is_belied(entry.record, step)
+    if not is_news and (entry.is_final or is_belied or not is_end):
         return entry
     moment = PowerMoment(status=step.status, at=step.at, text=step.text)
     record = entry.record.evolve({"steps": _with(entry.record.steps, moment)})
-    if not entry.is_final and _counts(record, step):
+    is_final = entry.is_final and not _belies(step, record)
+    if not is_final and not is_belied and _counts(record, step):
         text = step.text or (record.text if step.status is record.status else "") if is_end else ""
         record = record.evolve({"status": _furthest(record, step), "agent": step.agent, "text": text})
-    return replace(entry, record=record, heard_at=now, is_final=entry.is_final or is_end)
+    return replace(entry, record=record, heard_at=now, is_final=is_final or (is_end and not is_belied))
+
+
+def _belies(step: PowerStep, record: PowerRecord) -> bool:
+    """Whether an agent has begun what another, that the machine's port was given to as well, would not begin."""
+    return record.status in _NOTHING_SWITCHED and step.status not in _NOTHING_SWITCHED
+
+
+def _is_belied(record: PowerRecord, step: PowerStep) -> bool:
+    """The same, heard in the other order."""
+    is_begun = record.status.is_pending and record.status is not PowerStatus.QUEUED
+    return is_begun and step.status in _NOTHING_SWITCHED
 
 
 def _counts(record: PowerRecord, step: PowerStep) -> bool:

@@ -73,7 +73,8 @@ class PowerStore(Protocol):
 
         A step moves its command's row forward (accepted < off < on < the ends), never backward, and is kept with its time
         even when it comes late; a repeated one changes nothing. An end said by an agent is final; what the store said by
-        itself (`cancelled`, `expired`, `failed` after long silence) gives way to an agent that had begun. The latest command's state shows in the Description
+        itself (`cancelled`, `expired`, `failed` after long silence) gives way to an agent that had begun, and so does an
+        agent's word that nothing was switched: the port may be in the configurations of two agents. The latest command's state shows in the Description
         (`processor.power.advanced`). A step of a command that the store has never seen makes its row, if it brings the
         command along, and is otherwise ignored with a line in the log. A report is kept as the machine's outlet, and sets
         `power_cycle_state`, if there is such a machine; reports older than the outlet's are ignored.

@@ -528,11 +528,29 @@ async def test_an_agent_that_did_not_begin_confirms_the_withdrawal(store: WholeS
     await store.cancel_power("skia-1", now=later(1), who="jo")
 
     await store.apply_power([step(wish, PowerStatus.REFUSED, 2, text="no such port")], now=later(2))
-    await store.apply_power([step(wish, PowerStatus.ACCEPTED, 3, agent="rack5")], now=later(3))
 
     record = await record_of(store, wish)
     assert (record.status, record.text) == (PowerStatus.CANCELLED, "withdrawn by jo")
     assert not (await store.get("skia-1")).power_cycle
+
+
+@pytest.mark.parametrize("place", range(5))
+async def test_who_would_not_begin_does_not_hide_what_another_did(store: WholeStore, place: int) -> None:
+    """A machine may be in the configurations of two agents, of which one cannot use its controller."""
+    await ready(store)
+    wish = await ordered(store, command())
+    refused = step(wish, PowerStatus.REFUSED, 1, agent="rack5", text="no such port")
+    said = cycle(wish)
+    said.insert(place, refused)
+
+    for seconds, each in enumerate([*said, refused], start=1):
+        await store.apply_power([each], now=later(seconds))
+
+    record = await record_of(store, wish)
+    assert (record.status, record.agent, record.text) == (PowerStatus.DONE, "rack4", "")
+    assert set(passed(record)) >= {PowerStatus.REFUSED, PowerStatus.OFF}
+    machine = await store.get("skia-1")
+    assert (machine.power_status, machine.power_cycle) == ("done", False)
 
 
 async def test_a_command_that_goes_on_beside_a_new_one_is_not_lost(store: WholeStore) -> None:

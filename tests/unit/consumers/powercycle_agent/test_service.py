@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from consumers.powercycle_agent import service
 from consumers.powercycle_agent.drivers.errors import NotConfirmed, Unreachable
 from consumers.powercycle_agent.drivers.protocol import PortState
 from consumers.powercycle_agent.journal import Entry, Intent, Journal
@@ -296,6 +297,23 @@ async def test_an_end_that_was_lost_on_the_way_is_told_again(lab: FakeLab, host:
         await until(lambda: lab.records[command.id].status is DONE)
 
     assert host.switch().switched == ["off 1", "on 1"]
+
+
+async def test_what_was_refused_is_told_again_and_never_begun_after_all(
+    lab: FakeLab, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_DECLINED_S", 0.0)
+    host.settings.journal.write_text("in the way")
+    async with host.agent():
+        await listening(lab)
+        command = lab.order(new())
+        await ended(lab, command)
+        host.settings.journal.unlink()
+        lab.order(command, tell=False)  # as if the lab had heard nothing
+        await until(lambda: lab.records[command.id].status is PowerStatus.REFUSED)
+
+    assert set(lab.statuses(command)) == {PowerStatus.REFUSED}
+    assert host.switch().switched == []
 
 
 async def test_a_result_that_the_lab_will_never_take_holds_up_nothing(lab: FakeLab, host: Host) -> None:
