@@ -13,6 +13,7 @@ from pipeline.errors import Misconfigured
 MAX_BYTES: Final = 4 * 1024 * 1024
 _MAX_DEPTH: Final = 32
 _PLACE: Final = re.compile(r" near (\d+)")
+_CODE_POINT: Final = re.compile(r"\bU\+([0-9a-f]{4,6})\b")
 
 
 def read_json5(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
@@ -46,7 +47,7 @@ def parse_json5(text: str, name: str) -> Any:
 def _explained(text: str, said: str) -> str:
     """Where and what, in our words: the library counts characters and names its own states."""
     found = _PLACE.search(said)
-    what = said.replace("b'", "'") if found is None else said[: found.start()].replace("b'", "'")
+    what = _CODE_POINT.sub(lambda code: repr(chr(int(code[1], 16))), _PLACE.sub("", said).replace("b'", "'"))
     if found is None:
         return f": no JSON5: {what}"
     before = text[: max(0, int(found[1]) - 1)]

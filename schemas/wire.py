@@ -17,7 +17,7 @@ import typing
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -250,3 +250,20 @@ def faults(error: ValidationError) -> list[tuple[str, str]]:
 def explain(error: ValidationError) -> str:
     """One sentence a field: `host.name: text must not contain NUL characters; android.uptime: …`. No input values."""
     return "; ".join(f"{field}: {message}" for field, message in faults(error))
+
+
+_PLAIN_WORDS: Final = (
+    (re.compile("Extra inputs are not permitted"), "there is no such key"),
+    (re.compile("Field required"), "is missing"),
+    (re.compile("Input should be a valid boolean.*"), "expected true or false"),
+    (re.compile("Input should be a valid dictionary.*"), "expected an object in braces"),
+    (re.compile("Input should be a valid (list|tuple).*"), "expected a list in brackets"),
+    (re.compile("Input should be "), "must be "),
+)
+
+
+def in_plain_words(message: str) -> str:
+    """What `faults` says is wrong with a field, for somebody who wrote a configuration file by hand."""
+    for pattern, words in _PLAIN_WORDS:
+        message = pattern.sub(words, message)
+    return message

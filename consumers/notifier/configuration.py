@@ -28,7 +28,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from consumers.notifier.notices import Notice, NoticeKind
 from pipeline.errors import Misconfigured
 from pipeline.json5_file import read_json5
-from schemas.wire import Body, explain
+from schemas.wire import Body, faults, in_plain_words
 
 _Name = Annotated[str, Field(min_length=1, max_length=100)]
 _Url = Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2000)]
@@ -190,4 +190,5 @@ def read_configuration(path: Path) -> Configuration:
     try:
         return Configuration.model_validate(content)
     except ValidationError as error:
-        raise Misconfigured(f"{path}: {explain(error)}") from error
+        told = "; ".join(f"{field}: {in_plain_words(message)}" for field, message in faults(error))
+        raise Misconfigured(f"{path}: {told}") from error

@@ -116,7 +116,7 @@ def _by_people(machine: Machine, policy: Policy, now: datetime) -> Iterator[Chec
         yield Check("person", passed=True, text="nobody else has driven its power lately")
         return
     again = ended_at(record) + policy.pause
-    text = f"{record.command.who} drove its power; not before {moment(again)}"
+    text = f"{record.command.who} drove its power; no cycle before {moment(again)}"
     yield Check("person", passed=now >= again, text=text, state=HealingState.WAITING)
 
 

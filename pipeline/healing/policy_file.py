@@ -6,13 +6,15 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipeline.healing.policy import EVERY_POOL, Policies, Policy
-from schemas.wire import Body, faults
+from schemas.wire import Body, faults, in_plain_words
 
 _SPAN: Final = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SHORTEST: Final = timedelta(minutes=1)
+_LONGEST: Final = timedelta(days=30)
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
 
@@ -31,11 +33,13 @@ def span_text(span: timedelta) -> str:
     return f"{seconds // size}{unit}"
 
 
-_Span = Annotated[
-    timedelta,
-    BeforeValidator(read_span),
-    Field(ge=timedelta(minutes=1), le=timedelta(days=30)),
-]
+def _bounded(span: timedelta) -> timedelta:
+    if not _SHORTEST <= span <= _LONGEST:
+        raise ValueError(f"must be from {span_text(_SHORTEST)} to {span_text(_LONGEST)}")
+    return span
+
+
+_Span = Annotated[timedelta, BeforeValidator(read_span), AfterValidator(_bounded)]
 
 
 class _PoolEntry(Body):
@@ -111,15 +115,8 @@ def _with_defaults(document: Any) -> Any:
     return {**document, "pools": filled}
 
 
-_WORDS: Final = (
-    (re.compile("Extra inputs are not permitted"), "there is no such key"),
-    (re.compile("Input should be a valid dictionary.*"), "expected an object in braces"),
-)
-
-
 def _told(field: str, message: str) -> str:
-    for pattern, words in _WORDS:
-        message = pattern.sub(words, message)
+    message = in_plain_words(message)
     parts = field.split(".")
     if parts[0] != "pools" or len(parts) < 2:
         return f"{'the file' if field == 'body' else field}: {message}"

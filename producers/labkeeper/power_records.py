@@ -34,6 +34,7 @@ HISTORY_COLUMNS: Final = (
     Column("TOOK", right=True),
     Column("WHO", Fit.CUT),
     Column("WHY", Fit.WRAP),
+    Column("WHAT CAME OF IT", Fit.WRAP),
 )
 
 
@@ -76,9 +77,8 @@ async def commands(
 
 
 def status_cell(record: PowerRecord) -> Cell:
-    """How far it is, and why it ended so."""
-    said = record.status.value + (f" ({record.text})" if record.text else "")
-    return Cell(said, STYLES.get(record.status, "yellow" if record.status.is_pending else ""))
+    """How far it is."""
+    return Cell(record.status.value, STYLES.get(record.status, "yellow" if record.status.is_pending else ""))
 
 
 def history_row(record: PowerRecord) -> Sequence[str | Cell]:
@@ -93,6 +93,7 @@ def history_row(record: PowerRecord) -> Sequence[str | Cell]:
         took,
         command.who,
         command.why,
+        record.text,
     )
 
 

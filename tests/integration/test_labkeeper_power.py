@@ -220,7 +220,8 @@ async def test_the_history_says_what_became_of_commands(lab: Lab) -> None:
         await power(lab, "cycle", "a", "b", "--yes", "--wait", "--reason", "why not")
     lines = (await power(lab, "history")).lines
     assert len(lines) == 3
-    assert any("b" in line and "failed (the switch is on fire)" in line for line in lines)
+    [failed] = [line.split() for line in lines if line.endswith("why not  the switch is on fire")]
+    assert failed[1:4] == ["b", "cycle", "failed"]
     [only] = (await power(lab, "history", "a", "-o", "json")).json
     assert only["status"] == "done"
     assert "No power command is pending" in (await power(lab, "history", "--pending")).err

@@ -33,6 +33,19 @@ def test_what_is_no_json5_is_told_with_its_place(text: str, place: str) -> None:
         parse_json5(text, "x.json5")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{a: flase}", ": no JSON5: Expected 'a', found 'l'"),
+        ("{a: 1\n b: 2}", ": no JSON5: Expected 'comma' or '}', found 'b'"),
+    ],
+)
+def test_characters_are_told_as_people_write_them(text: str, told: str) -> None:
+    with pytest.raises(Misconfigured) as refused:
+        parse_json5(text, "x")
+    assert str(refused.value).endswith(told)
+
+
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"cannot read .*No such file"):
         read_json5(tmp_path / "missing")

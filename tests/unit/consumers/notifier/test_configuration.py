@@ -43,7 +43,7 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
         ),
         (
             "{channels: {a: " + SLACK + "}, routes: [{channels: ['a'], kind: ['down']}]}",
-            r"routes\.0\.kind: Extra",
+            r"routes\.0\.kind: there is no such key",
         ),
         (
             "{channels: {a: " + SLACK + "}, routes: [{channels: ['a'], kinds: ['dead']}]}",
