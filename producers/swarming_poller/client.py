@@ -22,7 +22,8 @@ _GUARD: Final = b")]}'"
 _MAX_PAGES: Final = 1000
 """A server that always has one more page would keep us for ever."""
 _LONGEST_WAIT_S: Final = 60.0
-_MAX_ANSWER: Final = 256 * 1024 * 1024
+_MAX_ANSWER: Final = 64 * 1024 * 1024
+"""Bytes. A thousand bots with long states have a tenth of that."""
 
 
 class SwarmingUnavailable(Retryable):
@@ -89,7 +90,7 @@ class SwarmingClient:
             async with self._session.post(
                 self._url, json=wanted, headers=headers, timeout=self._timeout, allow_redirects=False
             ) as answer:
-                content = await answer.content.read(_MAX_ANSWER)
+                content = await self._content(answer)
                 self._check(answer, content, pool)
         except (aiohttp.ClientError, TimeoutError) as error:
             why = str(error) or type(error).__name__
@@ -100,6 +101,17 @@ class SwarmingClient:
             raise Rejected(
                 f"{pool.server} answers something that is no list of bots: {explain(error)}"
             ) from error
+
+    async def _content(self, answer: aiohttp.ClientResponse) -> bytes:
+        """All of it: a read of aiohttp's gives what has come so far."""
+        content = bytearray()
+        async for piece in answer.content.iter_any():
+            content += piece
+            if len(content) > _MAX_ANSWER:
+                raise Rejected(
+                    f"{self._url} answers more than {_MAX_ANSWER} bytes: is that a Swarming server?"
+                )
+        return bytes(content)
 
     def _check(self, answer: aiohttp.ClientResponse, content: bytes, pool: PoolOfBots) -> None:
         if answer.status == HTTPStatus.OK:

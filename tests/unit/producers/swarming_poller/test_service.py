@@ -79,6 +79,13 @@ async def test_all_pages_are_read_and_deleted_bots_left_out() -> None:
     assert [body["cursor"] for _, body in server.asked] == ["", "2", "4", "6"]
 
 
+async def test_a_long_page_is_read_to_its_end() -> None:
+    bots = [bot(f"b{number}", state="x" * 20_000) for number in range(200)]
+    async with swarming_server(bots={POOL: bots}) as server, polling(server) as (poller, broker):
+        await poller.poll(asyncio.Event())
+        assert len(await told(broker)) == 200
+
+
 async def test_a_pool_that_fails_does_not_hold_up_the_others() -> None:
     async with swarming_server(bots={"B": [bot("b")]}, answers=[(500, {}, b"oops")]) as server:
         async with polling(server, pools=("A", "B")) as (poller, broker):
