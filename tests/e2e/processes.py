@@ -98,6 +98,12 @@ class Lab:
             process.wait(_STOP_S)
             raise
 
+    def kill(self, module: str) -> None:
+        """Have one service die on the spot."""
+        process = self._processes.pop(module)
+        process.kill()
+        process.wait(_STOP_S)
+
     def wait_until_ready(self) -> None:
         """Return when the façade says that it is."""
         eventually(lambda: self._status_of("/readyz") == 200, "the façade is ready", tell=self._tell)

@@ -28,6 +28,8 @@ BOARDS: Final = 20
 RELAYS: Final = 10
 ON_SWITCH: Final = "rack4-pi-07"
 """On port 7."""
+NEXT_ON_SWITCH: Final = "rack4-pi-08"
+"""On port 8."""
 ON_STRIP: Final = "rack4-pi-02"
 """On port 2."""
 REBOOTABLE: Final = "127.0.0.1"
@@ -48,7 +50,7 @@ _OLD_ENTRIES: Final = """\
     "rack4-switch1": {
       address: "127.0.0.1", ssh_port: %(switch)d,
       user: "%(user)s", password: "%(password)s",
-      ports: { "%(on_switch)s": 7 },
+      ports: { "%(on_switch)s": 7, "%(next_on_switch)s": 8 },
       delay: 1, soft_reboot: false,
     },
     "rack4-switch2": {
@@ -136,6 +138,7 @@ class Rack:
             "password": PASSWORD,
             "on_strip": ON_STRIP,
             "on_switch": ON_SWITCH,
+            "next_on_switch": NEXT_ON_SWITCH,
             "rebootable": REBOOTABLE,
             "soft_reboot": self.machine.settings(self._folder).model_dump_json(exclude_unset=True),
         }

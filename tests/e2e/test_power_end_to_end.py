@@ -20,7 +20,7 @@ from tests.e2e.browser import Complaints
 from tests.e2e.pages import SOON, cell, row, search
 from tests.e2e.processes import Lab, eventually
 from tests.e2e.puppet import Puppet
-from tests.e2e.rack import BOARDS, ON_STRIP, ON_SWITCH, REBOOTABLE, RELAYS, Rack
+from tests.e2e.rack import BOARDS, NEXT_ON_SWITCH, ON_STRIP, ON_SWITCH, REBOOTABLE, RELAYS, Rack
 from tests.e2e.reports import android, report
 from tests.power_devices.device import PowerDevice
 from tests.servers.kinds import TestServer
@@ -28,19 +28,19 @@ from tests.servers.postgres import new_database
 
 pytestmark = pytest.mark.e2e
 
+LABKEEPER = "producers.labkeeper"
 CYCLE = {"action": "cycle"}
 STEPS = ["queued", "accepted", "off", "on"]
 LOGIN = ["enable", "terminal length 0", "show poe status all"]
 SWITCH_IS_TOLD = [
-    *LOGIN,
     *("configure", "interface 0/7", "poe opmode shutdown", "exit", "exit"),
     *("show poe port 0/7", "show poe status 0/7"),
     *("configure", "interface 0/7", "poe opmode auto", "exit", "exit"),
     *("show poe port 0/7", "show poe port 0/7"),
 ]
 """The last one is the agent's own look, after the driver's."""
+PROBE = ["cat /proc/power/active_pwr1"]
 STRIP_IS_TOLD = [
-    "cat /proc/power/active_pwr1",
     *("echo 0 > /proc/power/relay2", "cat /proc/power/relay2"),
     *("echo 1 > /proc/power/relay2", "cat /proc/power/relay2", "cat /proc/power/relay2"),
 ]
@@ -75,14 +75,15 @@ def lab(postgres_server: TestServer, tmp_path_factory: pytest.TempPathFactory, r
             prints = [f"--fingerprint={each}" for each in rack.fingerprints]
             learnt = lab.labkeeper("power", "trust", str(rack.config), *prints)
             assert learnt.count(": learnt: ssh-ed25519 ") == 3
-            lab.start(
-                "producers.labkeeper",
-                *("powercycle-agent", "--name", "rack4", "--config", str(rack.config)),
-                *("--probe-every", "3600"),
-            )
-            wired = {ON_SWITCH, ON_STRIP, REBOOTABLE, *rack.hall}
+            start_agent(lab, rack)
+            wired = {ON_SWITCH, NEXT_ON_SWITCH, ON_STRIP, REBOOTABLE, *rack.hall}
             eventually(lambda: _outlets(lab) == wired, "the agent has reported its machines")
             yield lab
+
+
+def start_agent(lab: Lab, rack: Rack) -> None:
+    options = ("--name", "rack4", "--config", str(rack.config), "--probe-every", "3600")
+    lab.start(LABKEEPER, "powercycle-agent", *options)
 
 
 def _outlets(lab: Lab) -> set[str]:
@@ -117,7 +118,10 @@ def power(page: Page) -> Locator:
 
 @pytest.mark.parametrize(
     ("machine_id", "label", "port", "told"),
-    [(ON_SWITCH, "switch", "7", SWITCH_IS_TOLD), (ON_STRIP, "strip", "2", STRIP_IS_TOLD)],
+    [
+        (ON_SWITCH, "switch", "7", [*LOGIN, *SWITCH_IS_TOLD]),
+        (ON_STRIP, "strip", "2", [*PROBE, *STRIP_IS_TOLD]),
+    ],
     ids=["edgeswitch", "mpower"],
 )
 def test_a_click_switches_the_port_off_and_on_and_the_spinner_ends(
@@ -171,10 +175,10 @@ def test_two_hundred_machines_behind_twenty_controllers_are_cycled_at_once(lab: 
     )
     with ThreadPoolExecutor(8) as clicks:
         list(clicks.map(lambda each: lab.ask("PUT", f"/api/v1/machines/{each}/power", CYCLE), rack.hall))
-    eventually(lambda: not any(each["PowerCycle"] for each in _hall(lab)), "all have ended")
+    eventually(lambda: not _commands(lab, rack.hall, "&state=pending"), "all have ended")
 
-    records = lab.ask("GET", "/api/v1/power/commands?limit=1000")["commands"]
-    of_hall = [record for record in records if record["command"]["machine_id"] in rack.hall]
+    eventually(lambda: not any(each["PowerCycle"] for each in _hall(lab)), "the machines say so")
+    of_hall = _commands(lab, rack.hall)
     assert sorted(record["command"]["machine_id"] for record in of_hall) == sorted(rack.hall)
     assert {record["status"] for record in of_hall} == {"done"}
     assert all([step["status"] for step in record["steps"]] == [*STEPS, "done"] for record in of_hall)
@@ -183,6 +187,11 @@ def test_two_hundred_machines_behind_twenty_controllers_are_cycled_at_once(lab: 
         assert sorted(ports) == sorted(board.states)
         assert _done(board) == [(port, state) for port in ports for state in (PortState.OFF, PortState.ON)]
     assert _off_at_once(rack.boards) > BOARDS / 2
+
+
+def _commands(lab: Lab, machines: Sequence[str], query: str = "") -> Sequence[dict[str, Any]]:
+    records = lab.ask("GET", f"/api/v1/power/commands?limit=1000{query}")["commands"]
+    return [record for record in records if record["command"]["machine_id"] in machines]
 
 
 def _done(device: PowerDevice) -> Sequence[tuple[str, PortState]]:
@@ -198,6 +207,28 @@ def _off_at_once(devices: Sequence[PowerDevice]) -> int:
 def _hall(lab: Lab) -> Sequence[dict[str, Any]]:
     machines: Sequence[dict[str, Any]] = lab.ask("GET", "/api/v1/machines?limit=1000&q=hall-")["machines"]
     return machines
+
+
+def test_an_agent_that_is_killed_while_a_port_is_off_leaves_it_to_the_next_one(
+    lab: Lab, rack: Rack, live: Page
+) -> None:
+    lab.report(android(NEXT_ON_SWITCH))
+    search(live, NEXT_ON_SWITCH)
+    expect(button(live, NEXT_ON_SWITCH)).to_be_visible(timeout=SOON)
+    told = len(rack.switch.commands)
+    lab.ask("PUT", f"/api/v1/machines/{NEXT_ON_SWITCH}/power", {**CYCLE, "delay_s": 3})
+    expect(cell(live, NEXT_ON_SWITCH, "power")).to_have_text("off", timeout=SOON)
+    lab.kill(LABKEEPER)
+    assert _done(rack.switch)[-1] == ("8", PortState.OFF)
+    start_agent(lab, rack)
+
+    row(live, NEXT_ON_SWITCH).click()
+    expect(power(live).get_by_role("status")).to_have_text(
+        "Power cycle done: interrupted, and carried on", timeout=SOON
+    )
+    assert [state for port, state in _done(rack.switch) if port == "8"] == [PortState.OFF, PortState.ON]
+    switching = [each for each in rack.switch.commands[told:] if each.startswith(("interface", "poe"))]
+    assert switching == ["interface 0/8", "poe opmode shutdown", "interface 0/8", "poe opmode auto"]
 
 
 # --- step by step, with the test as the agent ------------------------------------------------------------------------
