@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import hypothesis
 import pytest
 
 from tests.servers import cockroachdb, postgres
@@ -17,6 +18,9 @@ from tests.servers.postgres import POSTGRES
 from tests.servers.pubsub import PUBSUB
 
 _KINDS: Final = (POSTGRES, KAFKA, PUBSUB, COCKROACHDB)
+
+hypothesis.settings.register_profile("labkeeper", deadline=None)  # a busy machine is no fault of the code
+hypothesis.settings.load_profile("labkeeper")
 
 
 def pytest_report_header() -> Sequence[str]:

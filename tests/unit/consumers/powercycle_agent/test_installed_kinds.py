@@ -80,7 +80,7 @@ def test_what_was_said_of_a_wrong_entry_still_is(tmp_path: Path, old: str, new: 
     assert problem.endswith(said)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 @given(st.data())
 def test_no_kinds_checks_break_whatever_an_entry_says(tmp_path: Path, data: st.DataObject) -> None:
     kind = registry().kind(data.draw(st.sampled_from(registry().names)))
