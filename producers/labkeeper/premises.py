@@ -45,10 +45,11 @@ class Premises:
         return self.data / "power" / "demo.json5"
 
     def prepare_demo_power(self) -> None:
-        """Let its agent find a file before the simulator has written one."""
+        """Let its agent find an empty file until the simulator has written one: the strips of the run before are gone, and
+        their port may be anybody's.
+        """
         self.demo_power.parent.mkdir(exist_ok=True)
-        if not self.demo_power.exists():
-            self.demo_power.write_text("{}\n")
+        self.demo_power.write_text("{}\n")
 
     @property
     def metrics_targets(self) -> Path:

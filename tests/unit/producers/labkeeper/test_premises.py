@@ -32,6 +32,14 @@ def test_a_folder_is_made_with_all_above_it(tmp_path: Path) -> None:
         assert premises.log_of("writer").parent.is_dir()
 
 
+def test_strips_of_the_run_before_are_forgotten(tmp_path: Path) -> None:
+    with occupied(tmp_path, url=URL) as premises:
+        premises.prepare_demo_power()
+        premises.demo_power.write_text('{tasmota: {"rack1-shelf1": {address: "http://127.0.0.1:37185"}}}')
+        premises.prepare_demo_power()
+        assert premises.demo_power.read_text() == "{}\n"
+
+
 def test_a_second_lab_is_told_who_lives_there(tmp_path: Path) -> None:
     with (
         occupied(tmp_path, url=URL),
