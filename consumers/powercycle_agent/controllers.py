@@ -46,6 +46,8 @@ class TakeOver:
     """A command that an agent began that is gone."""
 
     record: PowerRecord
+    restores: bool = False
+    """Only see to it that the port is on."""
 
     @property
     def command(self) -> PowerCommand:
@@ -202,8 +204,9 @@ class Line:
                 return None
             case Order(command):
                 done = await executor.carry_out(command, self._outlet_of(command), driver)
-            case TakeOver(record):
-                done = await executor.take_over(record, self._outlet_of(record.command), driver)
+            case TakeOver(record, restores):
+                outlet = self._outlet_of(record.command)
+                done = await executor.take_over(record, outlet, driver, restores=restores)
             case Resume(entry, is_wanted):
                 outlet = Outlet(entry.command.machine_id, self.controller, entry.intent.port)
                 done = await executor.resume(entry, outlet, driver, is_wanted=is_wanted)

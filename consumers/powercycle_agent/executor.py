@@ -169,11 +169,11 @@ class Executor:
         return await self._to_the_end(work)
 
     async def take_over(
-        self, record: PowerRecord, outlet: Outlet, driver: PowerDriver
+        self, record: PowerRecord, outlet: Outlet, driver: PowerDriver, *, restores: bool = False
     ) -> Entry | PowerMoment:
-        """Finish what an agent began that is gone. Raises as `carry_out`."""
+        """Finish what an agent began that is gone; `restores`: only see to it that the port is on. Raises as `carry_out`."""
         before = [moment for moment in record.steps if moment.status.is_pending][-_STEPS_BEFORE:]
-        intent = self._intent(record.command, outlet, before=before)
+        intent = self._intent(record.command, outlet, before=before, restores=restores)
 
         async def work(hurry: asyncio.Event) -> Entry | PowerMoment:
             try:
@@ -181,7 +181,7 @@ class Executor:
             except JournalUnwritable as error:  # it has been begun: refused is not what it is
                 raise Relinquished(str(error)) from error
             run = _Run(entry, outlet, driver, hurry, [_CARRIED_ON])
-            return await self._drive(run, is_wanted=True)
+            return await self._drive(run, is_wanted=not restores)
 
         return await self._to_the_end(work)
 
@@ -213,6 +213,7 @@ class Executor:
         *,
         brings_command: bool = False,
         before: Sequence[PowerMoment] = (),
+        restores: bool = False,
     ) -> Intent:
         return Intent(
             command=command,
@@ -221,6 +222,7 @@ class Executor:
             port=outlet.port,
             brings_command=brings_command,
             before=list(before),
+            restores=restores,
         )
 
     def decline(

@@ -67,6 +67,8 @@ class Intent(WireModel):
     """The store has not seen the command: what is told of it brings it along."""
     before: list[PowerMoment] = Field(default_factory=list)
     """How far another agent had come with it."""
+    restores: Bool = False
+    """An agent of another name began it, and has gone: the port is to be on, and nothing is to be switched off."""
 
 
 class _Line(WireModel):

@@ -99,7 +99,7 @@ class Recovery:
 
     def _carry_on(self, entry: Entry, lines: Lines) -> None:
         log.warning("command_interrupted", command=entry.command.id, machine=entry.command.machine_id)
-        if entry.intent.brings_command:
+        if entry.intent.brings_command or entry.intent.restores:
             lines.add(Resume(entry, is_wanted=False))
         elif _goes_on(entry):
             lines.add(Resume(entry, is_wanted=True))

@@ -210,7 +210,7 @@ class Agent:
                 self._tell_again(command)
             elif self._is_ours(record):
                 log.warning("command_taken_over", command=command.id, begun_by=record.agent)
-                lines.add(TakeOver(record))
+                lines.add(TakeOver(record, restores=record.agent != self._settings.name))
 
     def _insist(self, pending: Collection[str]) -> None:
         """What we declined long ago and the lab still waits for has got lost, or nobody has read it yet."""
@@ -242,7 +242,9 @@ class Agent:
                 self._delivery.step(step, None)
 
     def _is_ours(self, record: PowerRecord) -> bool:
-        """Whether to finish what somebody else began: a process of our name is gone, we hold its lease."""
+        """Whether to finish what somebody else began: a process of our name is gone, we hold its lease. And whoever else
+        begins something at a port of ours, and moves no more, may have left it off.
+        """
         if record.agent == self._settings.name:
             return True
         patience = _STRANDED + timedelta(seconds=record.command.delay_s or 0)

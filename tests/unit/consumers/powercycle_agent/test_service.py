@@ -444,6 +444,28 @@ async def test_what_an_agent_of_another_name_works_on_is_left_to_it(lab: FakeLab
         assert host.switch().switched == []
 
 
+@pytest.mark.parametrize(
+    ("action", "reached", "switched"),
+    [
+        (PowerAction.OFF, ACCEPTED, []),
+        (PowerAction.CYCLE, ACCEPTED, ["on 1"]),
+        (PowerAction.CYCLE, OFF, ["on 1"]),
+    ],
+)
+async def test_nobodys_claim_to_have_begun_makes_an_agent_of_another_name_switch_off(
+    lab: FakeLab, host: Host, action: PowerAction, reached: PowerStatus, switched: list[str]
+) -> None:
+    """Whoever may speak for some rack could else drive all of them, past maintenance and running tasks."""
+    command = lab.order(new(action=action))
+    long_ago = now() - timedelta(days=1)
+    await lab.report([_step(command, reached, agent="rack5").model_copy(update={"at": long_ago})])
+    async with host.agent():
+        await ended(lab, command)
+
+    assert host.switch().switched == switched
+    assert lab.statuses(command)[-1] is (DONE if reached is OFF else FAILED)
+
+
 async def test_an_agent_that_loses_touch_switches_on_while_it_may_and_begins_nothing_new(
     lab: FakeLab, host: Host
 ) -> None:
