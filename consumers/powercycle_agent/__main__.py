@@ -157,9 +157,9 @@ def command(
         probe_every=timedelta(seconds=probe_every),
         patience=Patience(reserve=lease / 3),
     )
-    configuration = Configuration(config, partial(read_inventory, registry=Registry.installed()))
 
     async def work(stop: asyncio.Event) -> None:
+        configuration = Configuration(config, partial(read_inventory, registry=Registry.installed()))
         await _serve(settings, configuration, connect, stop)
 
     serve("powercycle-agent", work, service)

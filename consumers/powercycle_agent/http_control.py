@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -211,13 +212,28 @@ def _is_held(body: bytes) -> bool:
 async def _check(answer: aiohttp.ClientResponse, path: str) -> None:
     if 200 <= answer.status < 300:
         return
-    said = (await answer.content.read(_SHOWN)).decode("utf-8", "replace").strip()
-    reason = f"{path} answered {answer.status}: {said}"
+    reason = f"{path} answered {answer.status}: {told_by(answer, await answer.content.read(_SHOWN * 4))}"
     if answer.status == 429:
         raise Overloaded(reason)
     if answer.status in {400, 413, 422}:
         raise Rejected(reason)
     raise FacadeUnavailable(reason)
+
+
+def told_by(answer: aiohttp.ClientResponse, body: bytes) -> str:
+    """What a problem document says, and what to do about it where that is known; or the status."""
+    if answer.status < HTTPStatus.BAD_REQUEST:
+        return f"{answer.url} sends us on to {answer.headers.get('Location', 'another address')}: give that as --url"
+    if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        advice = ": give an API token that may do this (--token-file, or LABKEEPER_TOKEN)"
+    else:
+        advice = ""
+    try:
+        document = json.loads(body)
+        said = str(document.get("detail") or document.get("title") or "")
+    except (ValueError, AttributeError, RecursionError):
+        said = ""
+    return (said[:_SHOWN] or f"{answer.status} {answer.reason or ''}".rstrip()) + advice
 
 
 async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[ServerSentEvent]:

@@ -13,7 +13,13 @@ from urllib.parse import quote
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
-from consumers.powercycle_agent.http_control import Access, FacadeUnavailable, HttpControl, read_bounded
+from consumers.powercycle_agent.http_control import (
+    Access,
+    FacadeUnavailable,
+    HttpControl,
+    read_bounded,
+    told_by,
+)
 from pipeline.errors import LabkeeperError
 from schemas.api import PowerBody, PowerOutletList
 from schemas.power import PowerRecord, PowerStep
@@ -24,7 +30,6 @@ PATIENCE_S: Final = 3.0
 
 _REQUEST_TIME: Final = aiohttp.ClientTimeout(total=20, sock_connect=PATIENCE_S)
 _READY_TIME: Final = aiohttp.ClientTimeout(total=PATIENCE_S)
-_SHOWN: Final = 300
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
 
@@ -101,7 +106,7 @@ class Lab:
             body = await read_bounded(answer)
         if answer.status < HTTPStatus.MULTIPLE_CHOICES:
             return body
-        reason = _reason(answer, body)
+        reason = told_by(answer, body)
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise FacadeUnavailable(f"{self.url} answered {reason}")
         raise NotInLab(reason) if answer.status == HTTPStatus.NOT_FOUND else LabRefused(reason)
@@ -128,19 +133,3 @@ def _read(model: type[_Answer], body: bytes) -> _Answer:
         raise LabRefused(
             f"the façade's answer is not understood ({explain(error)}): is it older or newer than this command?"
         ) from error
-
-
-def _reason(answer: aiohttp.ClientResponse, body: bytes) -> str:
-    """What a problem document says; or the status."""
-    if answer.status < HTTPStatus.BAD_REQUEST:
-        return f"{answer.url} sends us on to {answer.headers.get('Location', 'another address')}: give that as --url"
-    if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        advice = ": give an API token that may do this (--token-file, or LABKEEPER_TOKEN)"
-    else:
-        advice = ""
-    try:
-        document = json.loads(body)
-        said = str(document.get("detail") or document.get("title") or "")
-    except (ValueError, AttributeError, RecursionError):
-        said = ""
-    return (said[:_SHOWN] or f"{answer.status} {answer.reason or ''}".rstrip()) + advice

@@ -83,7 +83,8 @@ class Lease:
             async with asyncio.timeout(self._seconds / _RENEWALS):
                 held = await self._control.acquire(self._name, self._owner, seconds=self._seconds)
         except (Retryable, TimeoutError) as error:
-            log.warning("lease_not_asked", reason=str(error) or "no answer", left_s=round(self.left(), 1))
+            left_s = round(max(0, self.left()), 1)
+            log.warning("lease_not_asked", agent=self._name, reason=str(error) or "no answer", left_s=left_s)
             if self.left() <= 0:
                 self._gained.clear()
             return False
@@ -92,6 +93,8 @@ class Lease:
         self._until = asked_at + self._seconds if held else -math.inf
         if held != was_held:
             log.info("lease_gained" if held else "lease_lost", agent=self._name)
+        elif not held and not self._denied.is_set():
+            log.info("standing_by", agent=self._name, note="another process of this name works")
         if held:
             self._denied.clear()
             self._gained.set()

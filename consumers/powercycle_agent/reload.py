@@ -30,6 +30,7 @@ class Configuration:
         self._read = read
         self._seen = _look(path)
         self.inventory = read(path)
+        self._tell(is_new=True)
         self.reload = asyncio.Event()
         """Set: read it again, whether it looks changed or not."""
 
@@ -59,8 +60,19 @@ class Configuration:
             return False
         is_new = inventory != self.inventory
         self.inventory = inventory
-        log.info("configuration_taken", controllers=len(inventory.controllers), changed=is_new)
+        self._tell(is_new=is_new)
         return is_new
+
+    def _tell(self, *, is_new: bool) -> None:
+        controllers = self.inventory.controllers
+        machines = sum(len(each.ports) for each in controllers)
+        log.info(
+            "configuration_taken",
+            path=str(self._path),
+            controllers=len(controllers),
+            machines=machines,
+            changed=is_new,
+        )
 
 
 def _check_nothing_breaks(before: Inventory, after: Inventory) -> None:

@@ -7,6 +7,8 @@ import math
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from consumers.powercycle_agent.lease import Lease
 from pipeline.errors import StoreUnavailable
 from tests.unit.consumers.powercycle_agent.fake_lab import FakeLab
@@ -93,3 +95,11 @@ async def test_it_is_given_up_in_the_end() -> None:
         assert await lease.is_gained_within(DEADLINE_S)
     assert office.released == ["me rack4"]
     assert lease.left() == -math.inf
+
+
+async def test_that_somebody_else_works_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    async with kept(Office([False, False, False, True]), seconds=0.3) as lease:
+        assert await lease.is_gained_within(DEADLINE_S)
+    told = "".join(capsys.readouterr())
+    assert told.count("standing_by") == 1
+    assert told.count("lease_gained") == 1
