@@ -34,6 +34,8 @@ from schemas.wire import explain, format_time
 _SILENCES: Final = "/api/v1/silences"
 _SPAN: Final = re.compile(r"(\d{1,6}(?:\.\d+)?)([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST_S: Final = 365 * _SECONDS["d"]
+"""What the façade takes."""
 _COLUMNS: Final = (
     Column("ID"),
     Column("MACHINES"),
@@ -48,7 +50,10 @@ def _seconds(_context: click.Context, _option: click.Parameter, value: str) -> f
     found = _SPAN.fullmatch(value)
     if found is None:
         raise click.BadParameter(f"{value!r}: expected a span such as 30m, 2h or 3d.")
-    return float(found[1]) * _SECONDS[found[2]]
+    seconds = float(found[1]) * _SECONDS[found[2]]
+    if not 1 <= seconds <= _LONGEST_S:
+        raise click.BadParameter(f"{value!r}: a silence lasts from 1s to {_LONGEST_S // _SECONDS['d']}d.")
+    return seconds
 
 
 @click.group("silences", cls=GuessingGroup)
