@@ -70,7 +70,9 @@ class HomeAssistantDriver(ConfirmingDriver):
         self._web = WebDevice(settings)
 
     async def tell(self, port: str, wanted: PortState) -> None:
-        # It answers 200 also for an entity that it does not know; reading back tells.
+        await self.status(
+            port
+        )  # knows the port; the service answers 200 also for an entity that there is not
         service = f"/api/services/{self._settings.domain}/turn_{wanted.value}"
         (await self._ask("POST", service, {"entity_id": port})).confirmed()
 

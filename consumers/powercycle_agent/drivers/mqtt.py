@@ -176,10 +176,20 @@ class MqttDriver:
             await asyncio.wait(self._leaving)
 
     async def _turn(self, port: str, wanted: PortState) -> None:
+        told = asyncio.Event()
+        try:
+            await self._tell(port, wanted, told)
+        except TurnedAway as error:
+            if told.is_set():  # else it would say that nothing was switched
+                raise NotConfirmed(f"the command was published, and then: {error}") from error
+            raise
+
+    async def _tell(self, port: str, wanted: PortState, told: asyncio.Event) -> None:
         command = self._settings.command
         payload = command.on if wanted is PortState.ON else command.off
         async with within(self._settings.limit_s, self._device), self._connected() as client:
             await self._subscribe(client, port)
+            told.set()
             await _finished(client.publish(_filled(command.topic, port), _filled(payload, port), qos=1))
             if self._settings.state is None:
                 return

@@ -62,6 +62,7 @@ class UhubctlDriver(ConfirmingDriver):
         self._settings = settings
 
     async def tell(self, port: str, wanted: PortState) -> None:
+        await self.status(port)  # knows the port; asked to switch one that there is not, uhubctl ends well
         await self._run("-p", port, "-a", wanted.value, "-r", str(self._settings.repeat))
 
     async def status(self, port: str) -> PortState:
