@@ -63,7 +63,9 @@ def notices_of(change: MachineChange, *, at: datetime, in_error: set[str]) -> li
 def _found(kinds: list[ChangeKind], machine: Description) -> list[tuple[NoticeKind, str]]:
     found: list[tuple[NoticeKind, str]] = []
     if ChangeKind.DOWN in kinds and machine.is_down:
-        found.append((NoticeKind.DOWN, f"silent since {format_time(machine.down_since)}"))
+        found.append(
+            (NoticeKind.DOWN, f"silent since {format_time(machine.down_since.replace(microsecond=0))}")
+        )
     elif ChangeKind.DOWN in kinds:
         found.append((NoticeKind.BACK, ""))
     if ChangeKind.QUARANTINE in kinds and machine.is_quarantined:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -24,7 +25,11 @@ def told(
 @pytest.mark.parametrize(
     ("kind", "fields", "expected"),
     [
-        (ChangeKind.DOWN, {"down_since": NOON}, [("down", "silent since 2026-03-01T12:00:00Z")]),
+        (
+            ChangeKind.DOWN,
+            {"down_since": NOON + timedelta(milliseconds=587)},
+            [("down", "silent since 2026-03-01T12:00:00Z")],
+        ),
         (ChangeKind.DOWN, {}, [("back", "")]),
         (ChangeKind.HEARTBEAT, {"down_since": NOON}, []),
         (ChangeKind.QUARANTINE, {"is_quarantined": True}, [("quarantined", "")]),
