@@ -80,6 +80,8 @@ class PowerCommand(WireModel):
     """Not to be begun from then on."""
     cancelled: Bool = False
     """Withdrawn: whoever has not begun it yet must not."""
+    agent: str = ""
+    """Who alone may begin it: the agent that reported the machine's outlet last; empty: whichever has the machine."""
 
 
 class PowerStep(WireModel):

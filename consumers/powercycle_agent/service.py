@@ -230,6 +230,8 @@ class Agent:
         if command.cancelled:
             lines.withdraw(command.machine_id, command.id)
             return
+        if command.agent not in {"", self._settings.name}:
+            return  # another agent has the same port in its configuration, and the lab counts on that one
         known = self._journal.knows(command.id) or command.id in self._declined
         if not known and command.id not in lines.busy_with():
             lines.add(Order(command))

@@ -51,8 +51,9 @@ class MemoryPower(MemoryRows):
         refusal = power.refusal(machine, command, force=force)
         if refusal is not None:
             raise PowerRefused(*refusal)
-        entry = power_fold.queued(command, now=now, idempotency_key=idempotency_key)
-        change = partial(power.ordered, command=command, now=now)
+        wanted = power_fold.addressed(command, self._outlets.get(command.machine_id))
+        entry = power_fold.queued(wanted, now=now, idempotency_key=idempotency_key)
+        change = partial(power.ordered, command=wanted, now=now)
         after = self._change(entry, [change], now, command.who, command.why)
         return Ordered(entry.record, after, is_new=True)
 

@@ -13,7 +13,7 @@ from pipeline.processor import power
 from pipeline.processor.operators import set_power_cycle_state
 from pipeline.store.edits import Edit
 from pipeline.store.protocol import Change, Updated
-from schemas.description import Description
+from schemas.description import Description, PowerCycleState
 from schemas.power import (
     ControllerReport,
     PowerCommand,
@@ -66,6 +66,13 @@ def queued(command: PowerCommand, *, now: datetime, idempotency_key: str = "") -
     moment = PowerMoment(status=PowerStatus.QUEUED, at=command.requested_at)
     record = PowerRecord(command=command, status=PowerStatus.QUEUED, steps=[moment])
     return Entry(record, now, idempotency_key=idempotency_key)
+
+
+def addressed(command: PowerCommand, outlet: PowerOutlet | None) -> PowerCommand:
+    """The command, for the agent that said last that it has the machine: two with the same port must not both drive it."""
+    if outlet is None or outlet.state is PowerCycleState.NOT_AVAILABLE:
+        return command
+    return command.model_copy(update={"agent": outlet.agent})
 
 
 def standing(entries: Iterable[Entry], command: PowerCommand, idempotency_key: str) -> Entry | None:

@@ -46,7 +46,7 @@ class PowerStore(Protocol):
         versions: Collection[int] | None = None,
     ) -> Ordered:
         """Queue a command: its row, the Description (`processor.power.ordered`), history with the command's `why`, and two
-        messages in the outbox, the MachineChange and the PowerCommand.
+        messages in the outbox, the MachineChange and the PowerCommand. It is for the agent that reported the outlet last.
 
         A command that the same idempotency key made for this machine is returned as it is now, and so is one that is
         pending for the machine, whatever it asks for; then nothing is written. Otherwise raises `PowerRefused` when

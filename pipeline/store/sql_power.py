@@ -75,8 +75,10 @@ class SqlPower(SqlRows):
             refusal = power.refusal(machine, command, force=force)
             if refusal is not None:
                 raise PowerRefused(*refusal)
-            entry = power_fold.queued(command, now=now, idempotency_key=idempotency_key)
-            change = partial(power.ordered, command=command, now=now)
+            outlet = lock_outlets(session, [machine_id]).get(machine_id)
+            wanted = power_fold.addressed(command, outlet)
+            entry = power_fold.queued(wanted, now=now, idempotency_key=idempotency_key)
+            change = partial(power.ordered, command=wanted, now=now)
             order = Order({machine_id: [change]}, now, command.who, command.why)
             edits = self._change(session, order, machine, entry)
             return Ordered(entry.record, edits[0].after, is_new=True), edits

@@ -852,6 +852,26 @@ async def test_old_commands_are_forgotten_when_they_have_ended(store: WholeStore
 # --- races -------------------------------------------------------------------------------------------------------------
 
 
+async def test_a_command_is_for_the_agent_that_reported_the_outlet_last(store: WholeStore) -> None:
+    """Two agents may have the same port in their configurations by mistake. Who has given it up does not count."""
+    await ready(store)
+    assert (await store.order_power(command(), now=NOW)).record.command.agent == ""
+    await store.cancel_power("skia-1", now=NOW, who="jo@example.com")
+
+    await store.apply_power([report(agent="rack5"), report(seconds=1)], now=later(1))
+    queued = await store.order_power(command(), now=later(2))
+    assert queued.record.command.agent == "rack4"
+    assert (await record_of(store, queued.record.command)).command.agent == "rack4"
+    sent = [row.message for row in await store.take(limit=100) if row.message.topic == POWER_COMMANDS]
+    assert PowerCommand.model_validate_json(sent[-1].value).agent == "rack4"
+    await store.cancel_power("skia-1", now=later(3), who="jo@example.com")
+
+    gone = report(seconds=4, state=PowerCycleState.NOT_AVAILABLE)
+    await store.apply_power([gone], now=later(4))
+    await store.update("skia-1", setting(power_cycle_state="available"), now=later(5))
+    assert (await store.order_power(command(), now=later(5))).record.command.agent == ""
+
+
 async def test_two_who_ask_at_once_get_one_command(store: WholeStore) -> None:
     """On every machine of several."""
     machine_ids = [f"skia-{number}" for number in range(6)]
