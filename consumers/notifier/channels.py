@@ -7,6 +7,7 @@ incoming webhook. E-mail: SMTP, with the message's id in `Message-ID`.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -111,7 +112,10 @@ async def _post(
         ) as answer:
             if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
                 raise NotSent(f"{what} answers {answer.status}")
-    except aiohttp.InvalidURL as error:
+    except (
+        aiohttp.InvalidURL,
+        UnicodeError,
+    ) as error:  # UnicodeError: a host that no name server knows how to ask for
         raise Misconfigured(f"{what} has no URL that could be posted to") from error
     except (aiohttp.ClientError, TimeoutError) as error:
         raise NotSent(f"{what} cannot be reached ({type(error).__name__})") from error
@@ -138,18 +142,24 @@ class EmailChannel:
             entry.password.read(self._environment, "the mail password") if entry.user is not None else None
         )
         try:
-            await aiosmtplib.send(
-                email_of(message, entry),
-                hostname=host,
-                port=int(port),
-                use_tls=entry.security == "tls",
-                start_tls=entry.security == "starttls",
-                username=entry.user,
-                password=password,
-                timeout=_LIMIT_S,
-            )
+            async with asyncio.timeout(_LIMIT_S):  # theirs is for each of many answers
+                await aiosmtplib.send(
+                    email_of(message, entry),
+                    hostname=host,
+                    port=int(port),
+                    use_tls=entry.security == "tls",
+                    start_tls=entry.security == "starttls",
+                    username=entry.user,
+                    password=password,
+                    timeout=_LIMIT_S,
+                )
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise NotSent(f"the mail server {entry.server} does not take it: {error}") from error
+            reason = str(error) or type(error).__name__
+            raise NotSent(f"the mail server {entry.server} does not take it: {reason}") from error
+        except (ValueError, OverflowError) as error:  # the text may have a piece of the password in it
+            raise Misconfigured(
+                f"no mail can be sent to {entry.server} ({type(error).__name__}): check server, user and password"
+            ) from error
 
 
 def email_of(message: Message, entry: Email) -> EmailMessage:

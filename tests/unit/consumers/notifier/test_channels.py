@@ -220,3 +220,16 @@ async def test_a_server_without_tls_gets_no_password() -> None:
             await EmailChannel(wanting, {"P": "hush"}).send(message())
     assert mailbox.mails == []
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("server", ["a..b:25", f"{'x' * 70}.example:25", "127.0.0.1:99999"])
+async def test_a_mail_server_that_cannot_be_is_a_mistake_in_the_file(server: str) -> None:
+    with pytest.raises(Misconfigured, match="check server"):
+        await EmailChannel(entry(server), {}).send(message())
+
+
+async def test_a_url_that_cannot_be_is_a_mistake_in_the_file() -> None:
+    async with receiving() as (_, session):
+        slack = SlackChannel(session, Slack(url_env="URL"), {"URL": "http://a..b/hook"})
+        with pytest.raises(Misconfigured, match="no URL"):
+            await slack.send(message())
