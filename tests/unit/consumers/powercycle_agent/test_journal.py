@@ -179,6 +179,23 @@ def test_a_line_that_was_not_written_whole_did_not_happen(
     again.release()
 
 
+def test_a_line_that_a_disk_has_damaged_did_not_happen(journal: Journal, tmp_path: Path) -> None:
+    """Not even when what it says now would make sense."""
+    entry = begun(journal)
+    entry.record(moment(PowerStatus.OFF))
+    entry.release()
+    file = only_file(tmp_path)
+    content = file.read_bytes()
+    head, said, tail = content.rpartition(b'"settled":false')
+    file.write_bytes(head + b'"settled":true ' + tail)
+
+    (found,) = journal.adopt(now=LATER)
+
+    assert said
+    assert found.owes
+    assert found.reached is PowerStatus.ACCEPTED
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"\0" * 32768, b"garbage\n", b"00000000 {}\n", b"\xff" * 100_000],
