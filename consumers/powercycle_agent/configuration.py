@@ -33,6 +33,8 @@ from schemas.ids import MACHINE_ID_RULE, is_machine_id
 
 _MAX_LABEL: Final = 100
 _PORT = TypeAdapter[str](Port)
+_NOT_THE_DEVICES: Final = {"ports", "delay", "soft_reboot"}
+"""What an entry says of our side, and not of the device."""
 
 log = logs.get_logger()
 
@@ -66,7 +68,7 @@ def read_configuration(path: Path, registry: Registry) -> Reading:
     text = read_text(path)
     content = parse_json5(text, str(path))
     inventory = _File(path, find_keys(text), registry).inventory(content)
-    return Reading(inventory, tuple(_warnings(path, content)))
+    return Reading(inventory, (*_warnings(path, content), *_shared_ports(path, inventory)))
 
 
 _Fault = tuple[int, str]
@@ -209,6 +211,23 @@ def _soft_reboot(kind: DriverKind, settings: ControllerSettings) -> SoftReboot |
     if isinstance(wanted, SoftReboot):
         return wanted
     return SoftReboot() if wanted else None
+
+
+def _shared_ports(path: Path, inventory: Inventory) -> Iterable[str]:
+    """Ports with several machines, of which each goes dark with the others."""
+    found: dict[tuple[int, str], list[str]] = {}
+    devices: list[tuple[str, dict[str, Any]]] = []
+    for controller in inventory.controllers:
+        if controller.settings is None:
+            continue
+        device = (controller.kind, controller.settings.model_dump(exclude=_NOT_THE_DEVICES))
+        if device not in devices:  # two labels may mean one
+            devices.append(device)
+        for machine_id, port in controller.ports.items():
+            found.setdefault((devices.index(device), port), []).append(f"{machine_id} ({controller.name})")
+    for (_, port), machines in found.items():
+        if len(machines) > 1:
+            yield f"{path}: port {short(port)} has several machines, and who cycles one cycles all: {', '.join(machines)}"
 
 
 def _warnings(path: Path, content: Mapping[str, Any]) -> Iterable[str]:

@@ -307,6 +307,27 @@ def test_a_file_with_passwords_that_everybody_can_read_is_warned_of(
     assert found.warnings == ((expected,) if warned else ())
 
 
+@pytest.mark.parametrize(
+    ("strips", "said"),
+    [
+        ('a: { address: "s", user: "u", ports: { m1: 3, m2: 4, m3: "3" } }', "m1 (mpower/a), m3 (mpower/a)"),
+        (
+            'a: { address: "s", user: "u", ports: { m1: 3 } }, b: { address: "s", user: "u", ports: { m2: 3 }, delay: 3 }',
+            "m1 (mpower/a), m2 (mpower/b)",
+        ),
+        (
+            'a: { address: "s", user: "u", ports: { m1: 3 } }, b: { address: "t", user: "u", ports: { m2: 3 } }',
+            "",
+        ),
+    ],
+    ids=["port-twice", "device-twice", "two-devices"],
+)
+def test_machines_that_go_dark_together_are_warned_of(tmp_path: Path, strips: str, said: str) -> None:
+    found = reading(tmp_path, f"{{ mpower: {{ {strips} }} }}")
+    assert found.problems == []
+    assert [text.partition("cycles all: ")[2] for text in found.warnings] == ([said] if said else [])
+
+
 def test_a_file_that_goes_away_after_it_was_read_was_read(tmp_path: Path) -> None:
     path = write(tmp_path, OLD)
 
