@@ -271,6 +271,8 @@ class PowerNow(Answer):
     """Null: there was none, or it is forgotten."""
     outlet: PowerOutlet | None
     """Null: no agent has told of it."""
+    agent_silent_s: float | None
+    """For how many seconds nothing was heard of the outlet's agent, when that is too long; null: it is there."""
 
 
 class PowerCommandPage(Answer):

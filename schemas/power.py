@@ -6,6 +6,7 @@ refused or cancelled. Applied once per id, by the agent and by the store.
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
@@ -17,6 +18,8 @@ from schemas.wire import Bool, Float, Time, WireModel
 
 MAX_DELAY_S: Final = 600.0
 """Longest time between off and on that can be asked for."""
+AGENT_SILENCE: Final = timedelta(minutes=10)
+"""An agent tells of its ports every two minutes: one that has not for so long is away."""
 
 CommandId = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
 _Text = Annotated[str, Field(max_length=2000)]
@@ -164,6 +167,11 @@ class PowerOutlet(WireModel):
     state: PowerCycleState
     text: str = ""
     reported_at: Time
+
+    def agent_silence(self, now: datetime) -> timedelta | None:
+        """For how long nothing was heard of the agent; None: it is there."""
+        silence = now - self.reported_at
+        return silence if silence > AGENT_SILENCE else None
 
 
 def agent_lease(agent: str) -> str:

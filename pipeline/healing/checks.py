@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from pipeline.healing.policy import Policy
@@ -172,7 +172,7 @@ def _by_state(
     text = words.get(state, "no power controller has it")
     available = state == PowerCycleState.AVAILABLE.value
     yield Check("controller", passed=available, text=text, state=HealingState.HELD)
-    yield _agent_is_there(machine, situation.view.agent_silence, now)
+    yield _agent_is_there(machine, now)
     deaf = situation.view.deaf
     text = f"we cannot tell who is silent: no {deaf} is at work" if deaf else "machines' reports reach us"
     yield Check("hearing", passed=not deaf, text=text, state=HealingState.HELD)
@@ -194,12 +194,12 @@ def _no_task(machine: Machine, policy: Policy, now: datetime) -> Check:
     return Check("task", passed=now >= stale, text=text, state=HealingState.HELD)
 
 
-def _agent_is_there(machine: Machine, silence: timedelta, now: datetime) -> Check:
+def _agent_is_there(machine: Machine, now: datetime) -> Check:
     outlet = machine.outlet
     if outlet is None:
         return Check("agent", passed=True, text="it is not known which agent drives its power")
     heard = moment(outlet.reported_at)
-    if now - outlet.reported_at > silence:
+    if outlet.agent_silence(now) is not None:
         text = f"its power agent {outlet.agent} has said nothing since {heard}"
         return Check("agent", passed=False, text=text, state=HealingState.HELD)
     return Check("agent", passed=True, text=f"its power agent {outlet.agent} was heard at {heard}")

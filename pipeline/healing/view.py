@@ -125,7 +125,5 @@ class View:
 
     machines: Sequence[Machine]
     totals: Totals
-    agent_silence: timedelta = timedelta(minutes=30)
-    """An agent tells of its ports every few minutes: one that has not for so long is away."""
     deaf: str = ""
     """Why machines' silence means nothing now: the service that is away. Empty: we hear."""

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 import click
+from rich.text import Text
 
 from pipeline.clock import SystemClock
 from producers.labkeeper.access import Access, facade_options
@@ -29,17 +30,18 @@ from producers.labkeeper.output import (
 from producers.labkeeper.per_machine import Outcomes
 from producers.labkeeper.power_records import (
     HISTORY_COLUMNS,
+    OUTLETS,
     commands,
     history_row,
     read_outlet,
     read_record,
+    state_of,
     told_since,
 )
-from producers.labkeeper.text import ago, count_of
+from producers.labkeeper.text import ago, count_of, printable
 from schemas.description import PowerCycleState
 from schemas.power import PowerOutlet
 
-_OUTLETS: Final = "/api/v1/power/outlets"
 _COLUMNS: Final = (
     Column("MACHINE"),
     Column("CONTROLLER"),
@@ -77,17 +79,16 @@ async def _get(access: Access, ids: Sequence[str], outcomes: Outcomes) -> list[t
     return [(name, answer) for name, answer in answers if answer is not None]
 
 
-def _lines(name: str, answer: Json, now: datetime) -> list[str]:
-    lines = [name]
+def _lines(name: str, answer: Json, now: datetime) -> list[str | Text]:
+    lines: list[str | Text] = [name]
     if answer.get("outlet") is None:
         lines.append("  power       no agent has a port for it: see `labkeeper powercycle-agent --help`")
     else:
         outlet = read_outlet(answer["outlet"])
         lines.append(f"  power       port {outlet.port} of {outlet.controller}, by agent {outlet.agent}")
-        lines.append(
-            f"  controller  {outlet.state.value}, told {ago(outlet.reported_at, now)}"
-            + (f": {outlet.text}" if outlet.text else "")
-        )
+        state, style = state_of(outlet, now)
+        told = f", told {ago(outlet.reported_at, now)}" + (f": {outlet.text}" if outlet.text else "")
+        lines.append(Text.assemble("  controller  ", (state, style), printable(told)))
     if answer.get("record") is not None:
         record = read_record(answer["record"])
         lines.append(f"  latest      {told_since(record, now)}" + (f": {record.text}" if record.text else ""))
@@ -137,18 +138,17 @@ def list_command(access: Access, pattern: str | None, in_error: bool, output: Fo
 
 async def _outlets(access: Access) -> list[Json]:
     async with FacadeClient(access) as facade:
-        answer = await facade.get(_OUTLETS)
+        answer = await facade.get(OUTLETS)
     return list(answer.get("outlets") or [])
 
 
 def _row(outlet: PowerOutlet, now: datetime) -> Sequence[str | Cell]:
-    style = {"available": "green", "in_error": "bold red"}.get(outlet.state.value, "dim")
     return (
         outlet.machine_id,
         outlet.controller,
         outlet.port,
         outlet.agent,
-        Cell(outlet.state.value, style),
+        Cell(*state_of(outlet, now)),
         ago(outlet.reported_at, now),
         outlet.text,
     )

@@ -19,7 +19,14 @@ from producers.labkeeper.machine_ids import machine_ids
 from producers.labkeeper.machine_view import id_of
 from producers.labkeeper.output import Form, output_option, tell, write, write_json
 from producers.labkeeper.per_machine import Outcomes
-from producers.labkeeper.power_records import COMMANDS, commands, read_record
+from producers.labkeeper.power_records import (
+    COMMANDS,
+    OUTLETS,
+    commands,
+    read_outlet,
+    read_record,
+    waits_for_agents,
+)
 from producers.labkeeper.text import count_of, printable
 from schemas.ids import new_ulid
 from schemas.power import MAX_DELAY_S, PowerAction, PowerRecord, PowerStatus
@@ -188,6 +195,7 @@ async def _carry_out(access: Access, chosen: Sequence[str], order: Order) -> Non
     outcomes = Outcomes()
     async with FacadeClient(access) as facade:
         records = await _place(facade, chosen, order, outcomes)
+        await _tell_who_is_away(facade, records)
         if order.wait:
             records = await _watch(facade, records, order, outcomes)
     if order.output is Form.JSON:
@@ -215,6 +223,20 @@ async def _place(
 
     placed = await asyncio.gather(*(place(name) for name in chosen))
     return [record for record in placed if record is not None]
+
+
+async def _tell_who_is_away(facade: FacadeClient, records: Sequence[PowerRecord]) -> None:
+    """A command may wait for its agent, but whoever gave it should know."""
+    queued = [record for record in records if record.status is PowerStatus.QUEUED]
+    if not queued:
+        return
+    if len(queued) == 1:
+        answer = await facade.get(f"{MACHINES}/{queued[0].command.machine_id}/power")
+        told = [answer["outlet"]] if answer.get("outlet") else []
+    else:
+        told = (await facade.get(OUTLETS)).get("outlets") or []
+    for line in waits_for_agents(queued, map(read_outlet, told)):
+        tell(printable(line))
 
 
 def _first_word(record: PowerRecord, order: Order) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -12,10 +12,11 @@ from pipeline.command import CommandFailed
 from producers.labkeeper.client import FacadeClient, Json
 from producers.labkeeper.output import Cell, Column, Fit
 from producers.labkeeper.text import ago, short_duration
-from schemas.power import PowerOutlet, PowerRecord, PowerStatus
+from schemas.power import PowerCommand, PowerOutlet, PowerRecord, PowerStatus
 from schemas.wire import explain, format_time
 
 COMMANDS: Final = "/api/v1/power/commands"
+OUTLETS: Final = "/api/v1/power/outlets"
 _PAGE: Final = 1000
 
 STYLES: Final = {
@@ -95,6 +96,31 @@ def history_row(record: PowerRecord) -> Sequence[str | Cell]:
         command.why,
         record.text,
     )
+
+
+def state_of(outlet: PowerOutlet, now: datetime) -> tuple[str, str]:
+    """How its controller is, and whether its agent is away; and in which style."""
+    silence = outlet.agent_silence(now)
+    if silence is None:
+        style = {"available": "green", "in_error": "bold red"}.get(outlet.state.value, "dim")
+        return outlet.state.value, style
+    return f"{outlet.state.value}, agent silent for {short_duration(silence)}", "bold yellow"
+
+
+def waits_for_agents(records: Sequence[PowerRecord], outlets: Iterable[PowerOutlet]) -> Iterator[str]:
+    """A line for each agent that is away and has commands to begin, on how long they wait for it."""
+    queued = {each.command.machine_id: each.command for each in records if each.status is PowerStatus.QUEUED}
+    waiting: dict[str, list[tuple[PowerOutlet, PowerCommand]]] = {}
+    for outlet in outlets:
+        command = queued.get(outlet.machine_id)
+        if command is not None and outlet.agent_silence(command.requested_at) is not None:
+            waiting.setdefault(outlet.agent, []).append((outlet, command))
+    for agent, found in waiting.items():
+        heard = ago(max(outlet.reported_at for outlet, _ in found), found[0][1].requested_at)
+        until = max(command.expires_at for _, command in found)
+        what = "the command waits" if len(found) == 1 else f"{len(found)} commands wait"
+        then = "expires" if len(found) == 1 else "expire"
+        yield f"agent {agent} was last heard of {heard}: {what} for it until {until:%H:%M:%S}Z, and then {then}"
 
 
 def told_since(record: PowerRecord, now: datetime) -> str:

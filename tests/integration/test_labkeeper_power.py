@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 
@@ -98,6 +99,31 @@ async def test_a_cycle_is_queued_and_that_is_said(lab: Lab) -> None:
         "hangs",
         7,
     )
+
+
+async def test_whoever_orders_hears_that_the_agent_is_away(lab: Lab) -> None:
+    await powered(lab, "a", "b", "c")
+    lab.clock.advance(timedelta(minutes=12))
+    one = await power(lab, "cycle", "a", "--wait", "--timeout", "0.3")
+    assert one.out == "a: queued\n"
+    assert (
+        "agent rack4 was last heard of 12 min ago: the command waits for it until 12:22:00Z, and then expires\n"
+        in one.err
+    )
+    two = await power(lab, "cycle", "b", "c", "--yes")
+    assert "12 min ago: 2 commands wait for it until 12:22:00Z, and then expire\n" in two.err
+
+
+async def test_an_agent_that_was_heard_of_lately_is_not_worth_a_word(lab: Lab) -> None:
+    await powered(lab, "a")
+    lab.clock.advance(timedelta(minutes=9))
+    assert (await power(lab, "cycle", "a")).err == ""
+
+
+async def test_looks_tell_of_an_agent_that_is_away(lab: Lab) -> None:
+    await powered(lab, "a")  # long before today
+    for look in (["list"], ["get", "a"]):
+        assert "available, agent silent for " in (await power(lab, *look)).out
 
 
 async def test_waiting_tells_every_step_and_ends_with_the_last(lab: Lab) -> None:

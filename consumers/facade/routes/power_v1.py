@@ -12,7 +12,7 @@ from consumers.facade.answers import answer_model
 from consumers.facade.auth import CALLER, Access
 from consumers.facade.bodies import machine_id_of, query_of, read_body, read_ours, require_json
 from consumers.facade.errors import Refusal, forbidden, invalid
-from consumers.facade.keys import LEASES, POWER, POWER_RESULTS, POWER_WATCH, POWERED_STORE, SETTINGS
+from consumers.facade.keys import CLOCK, LEASES, POWER, POWER_RESULTS, POWER_WATCH, POWERED_STORE, SETTINGS
 from consumers.facade.preconditions import expected_versions, idempotency_key_of
 from consumers.facade.routes.machines_v1 import ONE
 from consumers.facade.routing import Handler, Route
@@ -56,8 +56,14 @@ async def get_power(request: web.Request) -> web.Response:
     outlets = await store.power_outlets([machine_id])
     if not records and not outlets:
         await store.get(machine_id)  # raises when nobody knows it at all
+    outlet = outlets[0] if outlets else None
+    silence = None if outlet is None else outlet.agent_silence(request.app[CLOCK].now())
     return answer_model(
-        PowerNow(record=records[0] if records else None, outlet=outlets[0] if outlets else None)
+        PowerNow(
+            record=records[0] if records else None,
+            outlet=outlet,
+            agent_silent_s=None if silence is None else silence.total_seconds(),
+        )
     )
 
 

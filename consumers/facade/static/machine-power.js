@@ -7,7 +7,7 @@
 import { machinePath, Problem, request } from "./api.js";
 import { AskForm } from "./ask-form.js";
 import { element, icon } from "./dom.js";
-import { ACTION_NAMES, gaveUp, idempotencyKey, powerText } from "./power.js";
+import { ACTION_NAMES, gaveUp, idempotencyKey, powerText, silenceText } from "./power.js";
 import { spinner } from "./power-cell.js";
 import { moment, parseTime, timeOfDay } from "./time.js";
 
@@ -177,14 +177,14 @@ class MachinePower extends HTMLElement {
     const { id } = this.#machine;
     const query = new URLSearchParams({ machine: id, limit: COMMANDS });
     try {
-      const [{ record, outlet }, { commands }] = await Promise.all([
+      const [now, { commands }] = await Promise.all([
         request("GET", machinePath(id, "power")),
         request("GET", `/api/v1/power/commands?${query}`),
       ]);
       if (asked !== this.#asked || id !== this.#machine.id) return;
-      this.#record = record;
+      this.#record = now.record;
       this.#showStatus();
-      this.#showOutlet(outlet);
+      this.#showOutlet(now);
       this.#commands.replaceChildren(...commands.map(lineOf));
       this.#hint.textContent = "";
     } catch (problem) {
@@ -193,16 +193,21 @@ class MachinePower extends HTMLElement {
     }
   }
 
-  #showOutlet(outlet) {
+  #showOutlet(now) {
+    const { outlet } = now;
+    const silence = silenceText(now);
     const facts = outlet === null ? [] : [
       ["Controller", outlet.controller],
       ["Port", outlet.port],
       ["Agent", outlet.agent],
       ["Trouble", outlet.text],
+      ["Away", silence, "warn"],
     ];
     const shown = facts.filter(([, text]) => text);
     this.#facts.replaceChildren(
-      ...shown.map(([name, text]) => element("div", {}, element("dt", {}, name), element("dd", { dir: "auto" }, text))),
+      ...shown.map(([name, text, level = null]) =>
+        element("div", {}, element("dt", {}, name), element("dd", { dir: "auto", "data-level": level }, text)),
+      ),
     );
   }
 

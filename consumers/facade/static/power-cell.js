@@ -1,7 +1,7 @@
 /** The table's cell for power: a button to cycle it, or how far a command is. What went wrong is asked for under the pointer. */
 import { machinePath, Problem, request } from "./api.js";
 import { element, icon } from "./dom.js";
-import { powerText } from "./power.js";
+import { powerText, silenceText } from "./power.js";
 
 export function bindPower(cell) {
   let shown = "";
@@ -45,14 +45,18 @@ function titleOf(power) {
   return [powerText(power), controller].filter(Boolean).join(" · ");
 }
 
-/** Add the reason to the title, as long as the cell shows the same machine. */
+/** Add the reason to the title, as long as the cell shows the same machine. Also of an agent that does not begin. */
 async function explain(cell, machine) {
-  if (machine === null || !(machine.power.inError || machine.power.trouble)) return;
+  if (machine === null || !(machine.power.inError || machine.power.trouble || machine.power.pending)) return;
   const title = cell.title;
   try {
-    const { record, outlet } = await request("GET", machinePath(machine.id, "power"));
+    const now = await request("GET", machinePath(machine.id, "power"));
     if (cell.title !== title) return;
-    const reasons = [machine.power.trouble ? record?.text : "", machine.power.inError ? outlet?.text : ""];
+    const reasons = [
+      machine.power.trouble ? now.record?.text : "",
+      machine.power.inError ? now.outlet?.text : "",
+      silenceText(now),
+    ];
     cell.title = [titleOf(machine.power), ...reasons].filter(Boolean).join(" · ");
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem; // the title says less, then

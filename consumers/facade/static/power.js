@@ -1,5 +1,7 @@
 /** What the page says about a machine's power, derived from its Description. Pure. */
 
+import { duration, SECOND } from "./time.js";
+
 const PENDING = new Set(["queued", "accepted", "off", "on"]);
 const TROUBLE = new Set(["failed", "expired", "refused"]);
 
@@ -25,6 +27,11 @@ export function powerText({ action, status, pending }) {
   const name = ACTION_NAMES[action] ?? action;
   if (!name) return "";
   return pending ? `${name}: ${status}` : `${name} ${status}`;
+}
+
+/** Of an agent that has not been heard of for too long; empty: it is there. */
+export function silenceText({ outlet, agent_silent_s: seconds }) {
+  return outlet === null || seconds === null ? "" : `Agent ${outlet.agent} was last heard of ${duration(seconds * SECOND)} ago`;
 }
 
 /** What is worth a look comes first; null: nothing to say. */

@@ -183,7 +183,7 @@ async def test_each_command_leaves_a_line_for_the_audit(lab: Lab, capsys: pytest
 async def test_the_latest_command_and_the_outlet_are_told(lab: Lab) -> None:
     await lab.machine()
     status, told, _ = await ask(lab, "GET", POWER)
-    assert (status, told) == (200, {"record": None, "outlet": None})
+    assert (status, told) == (200, {"record": None, "outlet": None, "agent_silent_s": None})
     await outlet(lab)
     record = await ordered(lab)
     await step(lab, record, PowerStatus.ACCEPTED)
@@ -192,6 +192,17 @@ async def test_the_latest_command_and_the_outlet_are_told(lab: Lab) -> None:
     assert [each["status"] for each in told["record"]["steps"]] == ["queued", "accepted", "failed"]
     assert (told["record"]["text"], told["record"]["agent"]) == ("the switch says no", "rack4")
     assert (told["outlet"]["controller"], told["outlet"]["port"]) == ("edgeswitch/switch-1", "3")
+
+
+@pytest.mark.parametrize(("minutes", "told_s"), [(10, None), (12, 720.0)])
+async def test_an_agent_that_is_silent_for_long_is_told_of(
+    lab: Lab, minutes: int, told_s: float | None
+) -> None:
+    await lab.machine()
+    await outlet(lab)
+    lab.clock.advance(timedelta(minutes=minutes))
+    _, told, _ = await ask(lab, "GET", POWER)
+    assert told["agent_silent_s"] == told_s
 
 
 async def test_an_outlet_is_told_before_its_machine_has_reported(lab: Lab) -> None:
