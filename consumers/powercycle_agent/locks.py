@@ -68,6 +68,10 @@ def _taken(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise Misconfigured(
+            f"the file system of the state directory keeps no locks ({error.strerror}): give another --state-dir"
+        ) from error
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,16 @@ async def test_a_lock_is_free_once_its_process_is_dead(tmp_path: Path) -> None:
 async def test_any_label_makes_a_file_in_its_folder(tmp_path: Path, name: str) -> None:
     async with Locks(tmp_path / "locks").hold(name):
         assert len(list((tmp_path / "locks").iterdir())) == 1
+
+
+async def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("consumers.powercycle_agent.locks.fcntl.flock", flock)
+    with pytest.raises(Misconfigured, match="No locks available"):
+        async with Locks(tmp_path).hold("fake/rack4"):
+            pass
 
 
 async def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
