@@ -192,3 +192,8 @@ def read_configuration(path: Path) -> Configuration:
     except ValidationError as error:
         told = "; ".join(f"{field}: {in_plain_words(message)}" for field, message in faults(error))
         raise Misconfigured(f"{path}: {told}") from error
+
+
+def check_file(path: Path) -> None:
+    """Raises `Misconfigured` when the notifier would not begin with this file."""
+    read_configuration(path)

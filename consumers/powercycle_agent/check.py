@@ -69,6 +69,11 @@ def check_command(file: Path, *, connect: bool, output: str) -> int:
     return ExitCode.FAILED if any(answer.reason for answer in answers.values()) else ExitCode.OK
 
 
+def check_file(path: Path) -> None:
+    """Raises `Misconfigured` when an agent would not begin with this file."""
+    read_configuration(path, Registry.installed())
+
+
 async def ask_all(
     controllers: Sequence[Controller], secrets: Secrets, *, limit_s: float = _LIMIT_S
 ) -> dict[str, Answer]:

@@ -17,6 +17,11 @@ LARGEST_FILE: Final = 256 * 1024
 log = logs.get_logger()
 
 
+def check_file(path: Path) -> None:
+    """Raises `Misconfigured` when the watchdog would not begin with this file."""
+    PolicySource(path)
+
+
 class PolicySource:
     """One policy file, or none."""
 

@@ -15,6 +15,7 @@ _SPAN: Final = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SHORTEST: Final = timedelta(minutes=1)
 _LONGEST: Final = timedelta(days=30)
+_MOST_TOLD: Final = 10
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 
 
@@ -77,14 +78,14 @@ def policies_of(document: Any, name: str) -> Policies:
     try:
         file = _File.model_validate(_with_defaults(document))
     except ValidationError as error:
-        told = "; ".join(_told(field, message) for field, message in faults(error)[:10])
-        raise ValueError(f"{name}: {told}") from error
+        told = [_told(field, message) for field, message in faults(error) if not _is_of_star(field, document)]
+        raise ValueError(f"{name}: {'; '.join(told[:_MOST_TOLD])}") from error
     policies = Policies(
         {pool: Policy(**entry.model_dump()) for pool, entry in file.pools.items()},
         file.lab_percent,
         file.outage_span,
     )
-    for pool, policy in policies.pools.items():
+    for pool, policy in sorted(policies.pools.items(), key=lambda each: each[0] != EVERY_POOL):
         _check(policies, pool, policy, name)
     return policies
 
@@ -113,6 +114,18 @@ def _with_defaults(document: Any) -> Any:
         return document
     filled = {pool: {**every, **entry} if isinstance(entry, dict) else entry for pool, entry in pools.items()}
     return {**document, "pools": filled}
+
+
+def _is_of_star(field: str, document: Any) -> bool:
+    """Whether a pool has this mistake from `*`, where it is told."""
+    parts = field.split(".")
+    if parts[0] != "pools" or len(parts) < 3:
+        return False
+    pool, key = ".".join(parts[1:-1]), parts[-1]
+    if pool == EVERY_POOL:
+        return False
+    own, every = document["pools"].get(pool), document["pools"].get(EVERY_POOL)
+    return isinstance(own, dict) and isinstance(every, dict) and key in every and key not in own
 
 
 def _told(field: str, message: str) -> str:

@@ -108,6 +108,24 @@ POWER_COMMANDS: Final = (
     ),
 )
 
+HEAL_COMMANDS: Final = (
+    Entry(
+        "explain",
+        "producers.labkeeper.heal",
+        "Say what would be done with a machine.",
+        "Look",
+        "explain_command",
+    ),
+    Entry("check", "consumers.watchdog.check", "Check a policy file.", "Policy", "check_command"),
+)
+
+FILE_CHECKS: Final = {
+    "powercycle_config": "consumers.powercycle_agent.check",
+    "heal_policy": "consumers.watchdog.policy_source",
+    "notifier_config": "consumers.notifier.configuration",
+}
+"""By setting of the lab: whose `check_file` raises `Misconfigured` when the service would not begin with a file."""
+
 FLEET_COMMANDS: Final = (
     Entry(
         "stats",

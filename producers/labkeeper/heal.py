@@ -1,4 +1,4 @@
-"""`labkeeper heal explain`: what self-healing would do with a machine, check by check."""
+"""`labkeeper heal`, and its `explain`: what self-healing would do with a machine, check by check."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from rich.text import Text
 
 from pipeline.command import CommandFailed
 from producers.labkeeper.access import Access, facade_options
+from producers.labkeeper.catalogue import HEAL_COMMANDS
 from producers.labkeeper.client import MACHINES, FacadeClient, Json
 from producers.labkeeper.machine_ids import machine_id
 from producers.labkeeper.output import Form, output_option, write_json, write_lines
 from producers.labkeeper.text import printable
-from producers.labkeeper.umbrella import GuessingGroup
+from producers.labkeeper.umbrella import LazyGroup
 from schemas.healing import HealingCheck, HealingExplanation, HealingState
 from schemas.wire import explain
 
@@ -29,18 +30,19 @@ _STYLES: Final = {
 }
 
 
-@click.group("heal", cls=GuessingGroup)
-def command() -> None:
-    """Say what self-healing would do, and why.
+_HELP: Final = """Say what self-healing would do, and why.
 
-    The rules are those of `labkeeper watchdog --heal-policy`. What it has done stands in `labkeeper machines history`.
+The rules are those of `labkeeper watchdog --heal-policy`. What it has done stands in `labkeeper machines history`.
 
-    \b
-      labkeeper heal explain rack4-07
-    """
+\b
+  labkeeper heal explain rack4-07
+  labkeeper heal check /etc/labkeeper/healing.json5
+"""
+
+command = LazyGroup(name="heal", entries=HEAL_COMMANDS, help=_HELP)
 
 
-@command.command("explain")
+@click.command("explain")
 @machine_id()
 @output_option(Form.TABLE, Form.JSON)
 @facade_options

@@ -6,6 +6,8 @@ import difflib
 import importlib
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -75,13 +77,21 @@ class LazyGroup(GuessingGroup):
 
 def load(entry: Entry) -> click.Command:
     """Import a command. A missing library is named in one sentence."""
-    try:
-        module = importlib.import_module(entry.module)
-    except ModuleNotFoundError as error:
-        raise CommandFailed(
-            f"`{entry.name}` cannot be loaded: Python module {error.name!r} is not installed here"
-        ) from error
-    command = getattr(module, entry.attribute)
+    command = getattr(_imported(entry.module, entry.name), entry.attribute)
     if not isinstance(command, click.Command):
         raise TypeError(f"{entry.module}.{entry.attribute} is not a command")
     return command
+
+
+def check_file(module: str, path: Path) -> None:
+    """Ask a service whether it would begin with this file. Raises `Misconfigured`."""
+    _imported(module, module).check_file(path)
+
+
+def _imported(module: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise CommandFailed(
+            f"`{name}` cannot be loaded: Python module {error.name!r} is not installed here"
+        ) from error

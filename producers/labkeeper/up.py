@@ -13,11 +13,14 @@ import click
 
 from pipeline import command as commands
 from pipeline.clock import SystemClock
-from pipeline.command import CommandFailed, run
+from pipeline.command import CommandFailed, ExitCode, run
+from pipeline.errors import Misconfigured
 from pipeline.settings import check_open_door
+from producers.labkeeper.catalogue import FILE_CHECKS
 from producers.labkeeper.home_lab import default_folder
 from producers.labkeeper.roles import LabSettings
 from producers.labkeeper.screen import Screen
+from producers.labkeeper.umbrella import check_file
 
 _TOKEN_VARIABLES: Final = ("LABKEEPER_TOKEN", "LABKEEPER_TOKEN_FILE")
 
@@ -136,6 +139,13 @@ def command(
         notifier_config=notifier_config,
     )
     _check_token(settings)
+    _check_files(
+        {
+            "powercycle_config": powercycle_config,
+            "heal_policy": heal_policy,
+            "notifier_config": notifier_config,
+        }
+    )
     run_lab(settings, Screen(SystemClock(), verbose=verbose))
 
 
@@ -147,6 +157,19 @@ def _check_token(settings: LabSettings) -> None:
             "with --tokens the computer's own monitor and the simulator need a token as well: make one with `labkeeper "
             f"token new --role operator --name up --file {settings.tokens}` and put it into {_TOKEN_VARIABLES[0]}"
         )
+
+
+def _check_files(files: Mapping[str, Path | None]) -> None:
+    """A service that does not take its file would end again and again: better nothing starts."""
+    refusals = []
+    for setting, file in files.items():
+        if file is not None:
+            try:
+                check_file(FILE_CHECKS[setting], file)
+            except Misconfigured as error:
+                refusals.append(str(error))
+    if refusals:
+        raise CommandFailed("\n".join(refusals), ExitCode.USAGE)
 
 
 if __name__ == "__main__":

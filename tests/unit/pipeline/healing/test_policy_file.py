@@ -73,6 +73,17 @@ def test_what_cannot_be_is_refused_by_name(document: Any, told: str) -> None:
     assert str(refused.value).startswith(told)
 
 
+def test_a_mistake_of_the_star_is_told_once_and_not_for_every_pool() -> None:
+    pools = {"Phones": {"after": "20m"}, "Rack.4": {}, "*": {"afte": "1h", "pause": 3}, "Slow": {"pause": 4}}
+    with pytest.raises(ValueError, match=r"^f: ") as refused:
+        policies_of({"pools": pools}, "f")
+    told = [part.partition(": ")[0] for part in str(refused.value).removeprefix("f: ").split("; ")]
+    assert sorted(told) == ["pool '*'", "pool '*'", "pool 'Slow'"]
+
+    with pytest.raises(ValueError, match=r"^f: pool '\*': longest_pause"):
+        policies_of({"pools": {"Phones": {}, "*": {"pause": "5h"}}}, "f")
+
+
 def test_policies_can_be_kept_and_read_again() -> None:
     policies = Policies(
         {"*": Policy(dry_run=True, factor=1.5), "Phones": Policy(enabled=False, window=timedelta(hours=36))},

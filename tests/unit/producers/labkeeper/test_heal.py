@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,3 +83,30 @@ async def test_an_answer_that_is_no_explanation_is_said_to_be_none(facade: Facad
 
     assert result.code == 1
     assert "an explanation that makes no sense" in result.err
+
+
+async def test_a_policy_is_checked_and_told_pool_by_pool(tmp_path: Path) -> None:
+    file = tmp_path / "heal.json5"
+    file.write_text(
+        "{pools: {'*': {attempts: 5}, Phones: {after: '20m', dry_run: true}, Slow: {enabled: false}}}"
+    )
+
+    result = await labkeeper_beside("heal", "check", str(file))
+
+    assert result.code == 0
+    assert "every other pool: self-healing is on" in result.lines
+    phones = result.lines[result.lines.index("pool 'Phones': dry run, it is only said what would be done") :]
+    assert [line.split() for line in phones[1:3]] == [["after", "20m"], ["attempts", "5"]]
+    assert "pool 'Slow': self-healing is off" in result.lines
+    told = await labkeeper_beside("heal", "check", str(file), "-o", "json")
+    assert told.json["pools"]["Phones"]["after"] == "20m"
+
+
+async def test_a_policy_with_mistakes_is_a_wrong_usage_that_names_them(tmp_path: Path) -> None:
+    file = tmp_path / "heal.json5"
+    file.write_text("{pools: {Phones: {afte: '20m'}}, lab: 3}")
+
+    result = await labkeeper_beside("heal", "check", str(file))
+
+    assert (result.code, result.out) == (2, "")
+    assert "heal.json5: pool 'Phones': afte: there is no such key; lab: there is no such key" in result.err
