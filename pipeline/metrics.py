@@ -85,6 +85,13 @@ POWER_REPORTS: Final = Counter(
     registry=WRITER,
 )
 
+POWER_OUTLETS_CLAIMED_TWICE: Final = Counter(
+    "labkeeper_power_outlets_claimed_twice",
+    "Machines of which an agent told while another agent, or another of its controllers, had told of them just before.",
+    ["agent"],
+    registry=WRITER,
+)
+
 # --- whoever reads a topic or parks messages ---------------------------------------------------------------------------
 BATCH_RECORDS: Final = Histogram(
     "labkeeper_batch_records", "Messages in a batch.", ["group"], buckets=_RECORDS, registry=CONSUMER

@@ -18,7 +18,7 @@ from pipeline.store.memory_rows import MemoryRows, check_storable, check_text
 from pipeline.store.messages import change_message, command_message
 from pipeline.store.power_fold import Entry, fold
 from pipeline.store.power_protocol import SILENCES_KEPT, Ordered
-from pipeline.store.power_rows import log_strangers
+from pipeline.store.power_rows import log_claims, log_strangers
 from pipeline.store.protocol import LABKEEPER_USER, Change, Updated
 from schemas.description import Description
 from schemas.power import PowerCommand, PowerOutlet, PowerRecord, PowerResult
@@ -117,6 +117,7 @@ class MemoryPower(MemoryRows):
         outcome = fold(results, self._entries.values(), self._outlets, now=now)
         edits = self._carry_out(outcome, now, announce=announce)
         log_strangers(outcome.strangers)
+        log_claims(outcome.claims)
         return power_fold.told(outcome, edits, self._machines)
 
     def _carry_out(self, outcome: power_fold.Outcome, now: datetime, *, announce: bool) -> list[Edit]:

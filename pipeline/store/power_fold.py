@@ -239,6 +239,8 @@ class Outcome:
     """Machines of which something was said a second time."""
     strangers: list[PowerStep] = field(default_factory=list)
     """Steps of commands that nobody knows, and that did not bring them along."""
+    claims: list[tuple[PowerOutlet, PowerOutlet]] = field(default_factory=list)
+    """Outlets as one agent told of them, and at once another, or from behind another controller."""
 
     @property
     def records(self) -> list[PowerRecord]:
@@ -358,7 +360,14 @@ def _fold_report(
         outcome.repeated.add(report.machine_id)
         return
     outcome.outlets[report.machine_id] = after
+    if before is not None and _is_claimed_twice(before, after, at):
+        outcome.claims.append((before, after))
     change = partial(set_power_cycle_state, state=report.state)
     outcome.changes.setdefault(report.machine_id, []).append(change)
     if before is None or (before.state, before.text) != (after.state, after.text):
         outcome.reasons.setdefault(report.machine_id, []).append(report.text)
+
+
+def _is_claimed_twice(before: PowerOutlet, after: PowerOutlet, at: datetime) -> bool:
+    moved = (before.agent, before.controller) != (after.agent, after.controller)
+    return moved and before.agent_silence(at) is None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pipeline import logs
+from pipeline import logs, metrics
 from pipeline.store import power_fold
 from pipeline.store import power_queries as queries
 from pipeline.store.literals import json_array, plain_array, text_array
@@ -133,4 +133,18 @@ def log_strangers(steps: Sequence[PowerStep]) -> None:
             status=step.status.value,
             agent=step.agent,
             reason="no such command of this machine is known",
+        )
+
+
+def log_claims(claims: Sequence[tuple[PowerOutlet, PowerOutlet]]) -> None:
+    """Tell of machines whose port two agents seem to have. Once is a machine that has moved; again and again is a mistake."""
+    for before, after in claims:
+        metrics.POWER_OUTLETS_CLAIMED_TWICE.labels(after.agent).inc()
+        log.warning(
+            "outlet_claimed_twice",
+            machine=after.machine_id,
+            agent=after.agent,
+            controller=after.controller,
+            agent_before=before.agent,
+            controller_before=before.controller,
         )

@@ -26,6 +26,7 @@ from pipeline.store.power_rows import (
     entry_from,
     lock_entries,
     lock_outlets,
+    log_claims,
     log_strangers,
     outlet_from,
     write_entries,
@@ -149,6 +150,7 @@ class SqlPower(SqlRows):
             return []
         outcome, updated = await self._remembering(work)
         log_strangers(outcome.strangers)
+        log_claims(outcome.claims)
         return updated
 
     def _write_outcome(

@@ -10,6 +10,7 @@ from itertools import permutations
 
 import pytest
 
+from pipeline import metrics
 from pipeline.errors import MachineNotFound, PowerRefused, Rejected, VersionMismatch
 from pipeline.store.power_protocol import Ordered
 from pipeline.store.protocol import Updated
@@ -695,6 +696,22 @@ async def test_a_report_that_is_confirmed_tells_nobody(store: WholeStore) -> Non
     assert await store.apply_power([report(seconds=0)], now=NOW) == [Updated("skia-1", machine, ())]
     assert await store.apply_power([report(seconds=60)], now=later(60)) == []
     assert [each.reported_at for each in await store.power_outlets()] == [later(60)]
+
+
+async def test_a_port_that_two_agents_have_at_once_is_counted(store: WholeStore) -> None:
+    """Each time it changes hands; also within a batch. Not when the agent before has long said nothing."""
+
+    def counted() -> tuple[float, float]:
+        first, second = (metrics.POWER_OUTLETS_CLAIMED_TWICE.labels(agent) for agent in ("rack4", "rack5"))
+        return first._value.get(), second._value.get()
+
+    before = counted()
+    await store.apply_power([report(), report(seconds=60), report(seconds=70, agent="rack5")], now=later(80))
+    await store.apply_power([report(seconds=120)], now=later(121))
+    await store.apply_power([report(seconds=130, controller="mpower/other")], now=later(131))
+    await store.apply_power([report(seconds=131 + 600, agent="rack5")], now=later(740))
+
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [2, 1]
 
 
 async def test_an_older_report_is_ignored(store: WholeStore) -> None:
