@@ -18,6 +18,7 @@ from consumers.powercycle_agent.drivers.errors import (
     DriverError,
     NotConfirmed,
     NotInstalled,
+    NotReached,
     TurnedAway,
     UnknownPort,
     Unreachable,
@@ -101,6 +102,8 @@ class _Run:
     driver: PowerDriver
     hurry: asyncio.Event = field(default_factory=asyncio.Event)
     """Set: come to an end, with the port on."""
+    is_untouched: bool = False
+    """Surely nothing was switched for it so far, by us or by whoever began it."""
     notes: list[str] = field(default_factory=list)
     """What the end has to say beside that it is one."""
     off_since: float | None = None
@@ -164,7 +167,7 @@ class Executor:
             except JournalUnwritable as error:
                 return self.decline(command, PowerStatus.REFUSED, str(error), brings_command=brings_command)
             self._tell(_step(entry, accepted, self._agent), entry)
-            return await self._drive(_Run(entry, outlet, driver, hurry), is_wanted=True)
+            return await self._drive(_Run(entry, outlet, driver, hurry, is_untouched=True), is_wanted=True)
 
         return await self._to_the_end(work)
 
@@ -180,7 +183,7 @@ class Executor:
                 entry = await asyncio.to_thread(self._journal.begin, intent)
             except JournalUnwritable as error:  # it has been begun: refused is not what it is
                 raise Relinquished(str(error)) from error
-            run = _Run(entry, outlet, driver, hurry, [_CARRIED_ON])
+            run = _Run(entry, outlet, driver, hurry, notes=[_CARRIED_ON])
             return await self._drive(run, is_wanted=not restores)
 
         return await self._to_the_end(work)
@@ -192,7 +195,8 @@ class Executor:
         """
 
         async def work(hurry: asyncio.Event) -> Entry:
-            return await self._drive(_Run(entry, outlet, driver, hurry, [_CARRIED_ON]), is_wanted=is_wanted)
+            run = _Run(entry, outlet, driver, hurry, notes=[_CARRIED_ON])
+            return await self._drive(run, is_wanted=is_wanted)
 
         return await self._to_the_end(work)
 
@@ -350,22 +354,22 @@ class Executor:
         if run.hurry.is_set():
             raise Relinquished("asked to end before the port was touched")
         backoff = self._backoff()
-        is_untouched = True
         trouble = ""
         for left in reversed(range(self._patience.off_tries)):
             try:
                 await self._call(lambda: run.driver.off(run.outlet.port))
             except _HOPELESS as error:
-                return _Trouble(str(error), is_untouched)
+                return _Trouble(str(error), run.is_untouched)
             except DriverError as error:
-                is_untouched = False
+                run.is_untouched = run.is_untouched and isinstance(error, NotReached)
                 trouble = str(error)
                 log.warning("off_failed", **_names(run), reason=trouble, tries_left=left)
             else:
+                run.is_untouched = False
                 return None
             if left and await is_set_within(run.hurry, backoff.next()):
                 break
-        return _Trouble(trouble, is_untouched)
+        return _Trouble(trouble, run.is_untouched)
 
     async def _stay_off(self, run: _Run) -> None:
         delay = run.entry.command.delay_s or run.outlet.controller.off_for.total_seconds()
@@ -396,20 +400,20 @@ class Executor:
         deadline = time.monotonic() + self._patience.on
         backoff = self._backoff()
         driver = run.outlet.controller.driver
-        is_untouched = True
         for tries in itertools.count(1):
             try:
                 await self._on_once(
                     run.outlet.port, run.driver, reads_back=driver is None or driver.reads_back
                 )
             except _HOPELESS as error:
-                return _Trouble(str(error), is_untouched)
+                return _Trouble(str(error), run.is_untouched)
             except DriverError as error:
-                is_untouched = False
+                run.is_untouched = run.is_untouched and isinstance(error, NotReached)
                 pause = backoff.next()
                 log.warning("on_failed", **_names(run), reason=str(error), retry_in_s=round(pause, 2))
-                if tries >= self._patience.off_tries and time.monotonic() + pause >= deadline:
-                    return _Trouble(str(error), is_untouched)
+                is_time_up = run.is_untouched or time.monotonic() + pause >= deadline
+                if tries >= self._patience.off_tries and is_time_up:
+                    return _Trouble(str(error), run.is_untouched)
                 await _paused(run.hurry, pause)
             else:
                 break

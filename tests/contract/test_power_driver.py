@@ -14,6 +14,7 @@ import pytest
 from consumers.powercycle_agent.drivers.errors import (
     DriverError,
     NotConfirmed,
+    NotReached,
     TurnedAway,
     UnknownPort,
     Unreachable,
@@ -199,6 +200,29 @@ async def test_a_device_out_of_reach_is_unreachable_and_never_off(case: Case, ca
             await call(driver, port)
     assert_well_told(case, caught.value)
     assert case.device.states[port] is PortState.ON
+
+
+@needs(Trait.NETWORK, Trait.CONNECTION)
+@every_call
+async def test_a_device_that_refuses_the_connection_was_sent_nothing(case: Case, call: Call) -> None:
+    """Where no connection was made it is `NotReached`: nothing was switched, for certain."""
+    port, _ = case.ports
+    await case.device.stop()
+    async with opened(case) as driver:
+        with pytest.raises(NotReached, match="cannot connect to"):
+            await call(driver, port)
+    assert case.device.log == []
+
+
+@needs(Trait.NETWORK, Trait.CONNECTION)
+async def test_a_device_that_took_the_command_and_went_away_was_sent_something(case: Case) -> None:
+    """Once the device was told, it is not `NotReached` any more."""
+    port, _ = case.ports
+    case.device.mood = Mood.HANGS
+    async with opened(case, limit_s=IMPATIENT_S) as driver:
+        with pytest.raises(DriverError) as caught:
+            await driver.off(port)
+    assert case.device.log == [] or not isinstance(caught.value, NotReached)
 
 
 @needs(Trait.NETWORK)

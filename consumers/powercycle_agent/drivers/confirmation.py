@@ -8,7 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from consumers.powercycle_agent.drivers.errors import NotConfirmed, TurnedAway, UnknownPort
+from consumers.powercycle_agent.drivers.errors import (
+    NotConfirmed,
+    NotReached,
+    TurnedAway,
+    UnknownPort,
+    Unreachable,
+)
 from consumers.powercycle_agent.drivers.limits import within
 from consumers.powercycle_agent.drivers.protocol import PortState
 
@@ -39,9 +45,11 @@ async def confirm(
 
 
 async def _after_the_command(asked: Awaitable[PortState]) -> PortState:
-    """`TurnedAway` and `UnknownPort` would say that nothing was switched."""
+    """`TurnedAway`, `UnknownPort` and `NotReached` would say that nothing was switched."""
     try:
         return await asked
+    except NotReached as error:
+        raise Unreachable(f"the device took the command, and then: {error}") from error
     except (TurnedAway, UnknownPort) as error:
         raise NotConfirmed(f"the device took the command, and then: {error}") from error
 

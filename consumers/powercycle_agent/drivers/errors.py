@@ -11,6 +11,14 @@ class Unreachable(DriverError):
     """The device does not answer, or broke off: try again later. What it has done meanwhile is not known."""
 
 
+class NotReached(Unreachable):
+    """No connection to the device could be made, so nothing was sent: nothing was switched, for certain.
+
+    Only a driver that knows raises it: not when a connection broke, nor when an earlier message of the same call may have
+    been understood.
+    """
+
+
 class TurnedAway(DriverError):
     """The device answers but will not have us: a wrong password, or a host key that is not the known one. A person must act.
 

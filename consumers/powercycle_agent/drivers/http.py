@@ -25,6 +25,7 @@ from aiohttp import (
     ClientTimeout,
     DigestAuthMiddleware,
     TCPConnector,
+    TraceConfig,
 )
 from multidict import CIMultiDictProxy
 from pydantic import AfterValidator, Field, SecretStr, field_validator
@@ -33,11 +34,13 @@ from yarl import URL
 from consumers.powercycle_agent.drivers.errors import (
     DriverError,
     NotConfirmed,
+    NotReached,
     TurnedAway,
     UnknownPort,
     Unreachable,
 )
-from consumers.powercycle_agent.drivers.limits import LimitedSettings
+from consumers.powercycle_agent.drivers.limits import CONNECTING, LimitedSettings
+from consumers.powercycle_agent.drivers.reasons import plainly
 from consumers.powercycle_agent.drivers.secrets import Secrets
 
 MAX_ANSWER: Final = 1 << 20
@@ -210,6 +213,8 @@ class WebDevice:
         self._limit_s = settings.limit_s
         self._session: ClientSession | None = None
         self._digest: tuple[Login, DigestAuthMiddleware] | None = None
+        self._connections = 0
+        """How many were made."""
 
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
         """GET `path`, below the address."""
@@ -229,8 +234,8 @@ class WebDevice:
         """Ask once, within the entry's `limit_s`. `document` is sent as JSON. `path` is encoded already, `query` is not.
         `secret`: what errors must not repeat, besides the login's password.
 
-        Redirects of a GET are followed on the same host. Raises `Unreachable`, `TurnedAway` (401, 403, a certificate that
-        is not trusted) and `NotConfirmed` (a redirect that is not followed, an answer that is too long).
+        Redirects of a GET are followed on the same host. Raises `Unreachable` (`NotReached`, if no connection was made),
+        `TurnedAway` (401, 403, a certificate that is not trusted) and `NotConfirmed` (a redirect that is not followed, an answer that is too long).
         """
         url = URL(self._settings.address + path, encoded=True)
         if query:
@@ -238,14 +243,15 @@ class WebDevice:
         if document is not None:
             body = json.dumps(document).encode()
             headers = {**(headers or {}), "Content-Type": "application/json"}
+        before = self._connections
         try:
             async with asyncio.timeout(self._limit_s):
                 answer = await self._follow(method, url, headers or {}, body)
                 return replace(answer, secret=secret) if secret else answer
         except TimeoutError as error:
-            raise Unreachable(f"{self.name} did not answer within {self._limit_s:g} s") from error
+            raise self._silent(before) from error
         except (ClientError, OSError, ValueError) as error:
-            translated = self._translated(error)
+            translated = self._translated(error, before)
         # Some of aiohttp's errors show the whole address, and some devices want their password in there.
         raise translated from None
 
@@ -305,9 +311,12 @@ class WebDevice:
             is_safe = self.name.startswith("https:")
             tls = tls_context(self._settings) if is_safe else True  # it takes a while
             connector = TCPConnector(ssl=tls, force_close=True, limit=2)
+            tracing = TraceConfig()
+            tracing.on_connection_create_end.append(self._count_connection)
             self._session = ClientSession(
                 connector=connector,
-                timeout=ClientTimeout(total=None),
+                timeout=ClientTimeout(total=None, connect=self._limit_s * CONNECTING),
+                trace_configs=[tracing],
                 headers={"User-Agent": "labkeeper", "Accept-Encoding": "identity"},
             )
         return self._session
@@ -320,7 +329,18 @@ class WebDevice:
                 raise NotConfirmed(f"{self.name} answered more than {MAX_ANSWER} bytes")
         return bytes(content)
 
-    def _translated(self, error: Exception) -> DriverError:
+    async def _count_connection(self, *_: object) -> None:
+        self._connections += 1
+
+    def _silent(self, before: int) -> Unreachable:
+        """When time was up; there had been so many connections before the call."""
+        if self._connections == before:
+            return NotReached(
+                f"cannot connect to {self.name}: no answer within {self._limit_s * CONNECTING:g} s"
+            )
+        return Unreachable(f"{self.name} did not answer within {self._limit_s:g} s")
+
+    def _translated(self, error: Exception, before: int) -> DriverError:
         if isinstance(error, ClientConnectorCertificateError):
             reason = str(error.certificate_error)
             advice = "name it, or its authority, with ca_file in its entry"
@@ -328,7 +348,9 @@ class WebDevice:
                 advice = "it is made out to another name, which must be the one in address"
             return TurnedAway(f"{self.name} shows a certificate that is not trusted: {advice} ({reason})")
         if isinstance(error, ClientConnectorError):
-            return Unreachable(f"cannot connect to {self.name}: {error.os_error}")
+            # aiohttp may have sent the request before, over a connection that broke, and tried once more.
+            kind = NotReached if self._connections == before else Unreachable
+            return kind(f"cannot connect to {self.name}: {plainly(error)}")
         if isinstance(error, ClientResponseError):
             return Unreachable(f"{self.name} does not speak HTTP as it should: {error.message[:200]}")
         return Unreachable(f"{self.name} broke off: {type(error).__name__}")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
-from consumers.powercycle_agent.drivers.errors import Unreachable
+from consumers.powercycle_agent.drivers.errors import NotReached, Unreachable
 from consumers.powercycle_agent.drivers.settings import ControllerSettings
+
+CONNECTING: Final = 0.8
+"""Part of a call's limit in which a connection must be made: so the end of that part is not mistaken for a device's silence."""
 
 
 class LimitedSettings(ControllerSettings):
@@ -30,3 +33,14 @@ async def within(limit_s: float, device: str) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise Unreachable(f"{device} did not answer within {limit_s:g} s") from error
+
+
+@asynccontextmanager
+async def connecting_within(limit_s: float, device: str) -> AsyncIterator[None]:
+    """For a block that makes a connection, in a call of `limit_s`. Raises `NotReached` when it takes longer than its part."""
+    part_s = limit_s * CONNECTING
+    try:
+        async with asyncio.timeout(part_s):
+            yield
+    except TimeoutError as error:
+        raise NotReached(f"cannot connect to {device}: no answer within {part_s:g} s") from error

@@ -28,10 +28,11 @@ from consumers.powercycle_agent.drivers.errors import (
     DriverError,
     NotConfirmed,
     NotInstalled,
+    NotReached,
     UnknownPort,
     Unreachable,
 )
-from consumers.powercycle_agent.drivers.limits import LimitedSettings, within
+from consumers.powercycle_agent.drivers.limits import LimitedSettings, connecting_within, within
 from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.drivers.settings import Port
@@ -120,10 +121,11 @@ class ModbusDriver(ConfirmingDriver):
         cancelled_before = _cancellations()
         try:
             async with within(settings.limit_s, self.device):
-                is_connected = await client.connect()
-                _end_if_cancelled(cancelled_before)
+                async with connecting_within(settings.limit_s, self.device):
+                    is_connected = await client.connect()
+                    _end_if_cancelled(cancelled_before)
                 if not is_connected:
-                    raise Unreachable(f"cannot connect to {self.device} at port {settings.tcp_port}")
+                    raise NotReached(f"cannot connect to {self.device} at port {settings.tcp_port}")
                 yield client
                 _end_if_cancelled(cancelled_before)
         except self._error as error:

@@ -41,12 +41,14 @@ from consumers.powercycle_agent.drivers.errors import (
     DriverError,
     NotConfirmed,
     NotInstalled,
+    NotReached,
     TurnedAway,
     Unreachable,
 )
 from consumers.powercycle_agent.drivers.http import AccountSettings, tls_context
-from consumers.powercycle_agent.drivers.limits import within
+from consumers.powercycle_agent.drivers.limits import connecting_within, within
 from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState
+from consumers.powercycle_agent.drivers.reasons import plainly
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.drivers.wording import Wording
 
@@ -255,19 +257,22 @@ class MqttDriver:
             tls_context=tls_context(self._settings) if is_safe else None,
             max_queued_incoming_messages=1000,
         )
+        is_connected = False
         connecting = asyncio.create_task(client.__aenter__())
         try:
-            await asyncio.shield(connecting)
+            async with connecting_within(self._settings.limit_s, self._device):
+                await asyncio.shield(connecting)
+            is_connected = True
             yield client
         except MqttError as error:
-            raise self._translated(error) from error
+            raise self._translated(error, is_connected=is_connected) from error
         finally:
             # In a task of its own: also a call that is cancelled while it connects must not leave a connection behind.
             leaving = asyncio.create_task(_leave(client, connecting))
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
 
-    def _translated(self, error: Exception) -> DriverError:
+    def _translated(self, error: Exception, *, is_connected: bool) -> DriverError:
         code = getattr(getattr(error, "rc", None), "value", None)
         if code in _REFUSALS:
             return TurnedAway(f"{self._device} does not let us in ({error}): check user and password")
@@ -275,6 +280,8 @@ class MqttDriver:
             return TurnedAway(
                 f"{self._device} shows a certificate that is not trusted: name it, or its authority, with ca_file ({error})"
             )
+        if not is_connected:
+            return NotReached(f"cannot connect to {self._device}: {plainly(error.__cause__ or error)}")
         return Unreachable(f"cannot talk to {self._device}: {error}")
 
 

@@ -32,7 +32,8 @@ class PowerDriver(Protocol):
     device needs longer). All raise `DriverError`s and nothing else.
 
     A driver does what it is told, once: whoever calls it retries, waits and journals. It may keep a connection open between
-    calls, and must notice when that has died meanwhile: a call never fails because of an old connection.
+    calls, and must notice when that has died meanwhile: a call never fails because of an old connection. It raises
+    `NotReached` instead of `Unreachable` where it knows for certain that nothing of the call was sent.
     """
 
     async def on(self, port: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from consumers.powercycle_agent.drivers.errors import TurnedAway
+from consumers.powercycle_agent.drivers.reasons import plainly
 
 PASSWORD_VARIABLE: Final = "POWERCYCLE_PASSWORD"  # noqa: S105  # a name
 """The password of every controller whose entry names none, as it always was."""
@@ -30,7 +31,9 @@ class Secrets:
             try:
                 return Path(file).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
-                raise TurnedAway(f"cannot read the password of {what} from {file}: {error}") from error
+                raise TurnedAway(
+                    f"cannot read the password of {what} from {file}: {plainly(error)}"
+                ) from error
         name = variable or PASSWORD_VARIABLE
         password = self._environment.get(name, "").strip()
         if not password:

@@ -16,8 +16,15 @@ import asyncssh
 from asyncssh.packet import PacketDecodeError
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from consumers.powercycle_agent.drivers.errors import DriverError, NotConfirmed, TurnedAway, Unreachable
-from consumers.powercycle_agent.drivers.limits import LimitedSettings, within
+from consumers.powercycle_agent.drivers.errors import (
+    DriverError,
+    NotConfirmed,
+    NotReached,
+    TurnedAway,
+    Unreachable,
+)
+from consumers.powercycle_agent.drivers.limits import LimitedSettings, connecting_within, within
+from consumers.powercycle_agent.drivers.reasons import plainly
 from consumers.powercycle_agent.drivers.secrets import Secrets
 
 OUTPUT_LIMIT: Final = 64 * 1024
@@ -153,6 +160,8 @@ class SshLink(Generic[Session]):
             connected = await self._connect()
         except TurnedAway as error:  # which would say that nothing was done
             raise NotConfirmed(f"the connection broke in the middle, and then: {error}") from error
+        except NotReached as error:  # likewise
+            raise Unreachable(f"the connection broke in the middle, and then: {error}") from error
         return await self._do(connected, work)
 
     async def close(self) -> None:
@@ -177,7 +186,8 @@ class SshLink(Generic[Session]):
         return result
 
     async def _connect(self) -> _Kept[Session]:
-        connection = await _log_in(self._settings, self._secrets, needs_password=self._needs_password)
+        async with connecting_within(self._settings.limit_s, self._settings.target):
+            connection = await _log_in(self._settings, self._secrets, needs_password=self._needs_password)
         session: Session | None = None
         try:
             with _translated(self._settings):
@@ -317,7 +327,7 @@ def _private_key(settings: SshSettings) -> asyncssh.SSHKey:
         return asyncssh.read_private_key(settings.key_file or "")
     except (OSError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise TurnedAway(
-            f"cannot read the key of {settings.target} from {settings.key_file}: {error}"
+            f"cannot read the key of {settings.target} from {settings.key_file}: {plainly(error)}"
         ) from error
 
 
@@ -328,11 +338,14 @@ def _known_hosts(secrets: Secrets) -> Any:
     except FileNotFoundError:
         return _NOBODY
     except (OSError, ValueError) as error:
-        raise TurnedAway(f"cannot read the known host keys in {secrets.known_hosts}: {error}") from error
+        raise TurnedAway(
+            f"cannot read the known host keys in {secrets.known_hosts}: {plainly(error)}"
+        ) from error
 
 
 @contextmanager
 def _translated(settings: SshSettings, check: _HostKeyCheck | None = None) -> Iterator[None]:
+    """With a `check` the connection is only being made."""
     who = settings.target
     try:
         yield
@@ -351,7 +364,9 @@ def _translated(settings: SshSettings, check: _HostKeyCheck | None = None) -> It
     except TimeoutError:
         raise
     except (asyncssh.Error, PacketDecodeError, OSError, UnicodeError) as error:
-        raise Unreachable(f"{who} does not answer: {str(error) or type(error).__name__}") from error
+        if check is not None:
+            raise NotReached(f"cannot connect to {who}: {plainly(error)}") from error
+        raise Unreachable(f"{who} does not answer: {plainly(error)}") from error
 
 
 def _no_agreement(who: str, reason: str) -> str:

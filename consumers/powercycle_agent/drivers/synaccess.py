@@ -20,7 +20,7 @@ from typing import Final
 from pydantic import field_validator
 
 from consumers.powercycle_agent.drivers.confirmation import ConfirmingDriver
-from consumers.powercycle_agent.drivers.errors import NotConfirmed, UnknownPort
+from consumers.powercycle_agent.drivers.errors import NotConfirmed, NotReached, UnknownPort, Unreachable
 from consumers.powercycle_agent.drivers.http import AccountSettings, Login, WebDevice
 from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState
 from consumers.powercycle_agent.drivers.secrets import Secrets
@@ -59,7 +59,7 @@ class SynaccessDriver(ConfirmingDriver):
             raise UnknownPort(f"{self.device} has no outlet {port}: they are numbers from 1")
         said = await self._command(f"$A3%20{port}%20{1 if wanted is PortState.ON else 0}")
         if not said.startswith(_DONE):
-            await self.status(port)  # says so if there is no such outlet
+            await self._look_for(port)
             raise NotConfirmed(
                 f"{self.device} did not turn outlet {port} {wanted}; it says {said[:_SHOWN]!r}"
             )
@@ -75,6 +75,13 @@ class SynaccessDriver(ConfirmingDriver):
 
     async def close(self) -> None:
         await self._web.close()
+
+    async def _look_for(self, port: str) -> None:
+        """Raises `UnknownPort` if there is no such outlet. What the unit was told before, it may have understood."""
+        try:
+            await self.status(port)
+        except NotReached as error:
+            raise Unreachable(str(error)) from error
 
     async def _states(self) -> str:
         said = await self._command("$A5")

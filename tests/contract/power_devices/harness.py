@@ -33,6 +33,8 @@ class Trait(StrEnum):
     """The device can tell that it has no such port."""
     NETWORK = "network"
     """There is something to be cut off from: the driver talks over the network itself."""
+    CONNECTION = "connection"
+    """There is a connection that can be refused: the driver can tell that nothing was sent."""
     ANSWERS = "answers"
     """The device answers in a form that can be wrong."""
     NEIGHBOURS = "neighbours"

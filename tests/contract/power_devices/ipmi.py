@@ -51,7 +51,10 @@ HARNESSES: Final = (
     Harness(
         "ipmi",
         start,
-        {Trait.NEIGHBOURS: "a management controller switches its own machine only"},
+        {
+            Trait.NEIGHBOURS: "a management controller switches its own machine only",
+            Trait.CONNECTION: "UDP: a lost answer looks like a lost question",
+        },
         marks=(pytest.mark.integration,),
     ),
 )

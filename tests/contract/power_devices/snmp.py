@@ -60,7 +60,8 @@ SILENCE: Final = "agents meet a wrong community with silence"
 def harness(
     kind: DriverKind, mib: Mib, no_port: str, entry: dict[str, Any], lacks: dict[Trait, str]
 ) -> Harness:
-    return Harness(kind.name, _starter(kind, mib, no_port, entry), lacks)
+    lost = {Trait.CONNECTION: "UDP: a lost answer looks like a lost question"}
+    return Harness(kind.name, _starter(kind, mib, no_port, entry), {**lacks, **lost})
 
 
 def _starter(

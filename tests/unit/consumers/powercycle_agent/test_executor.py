@@ -13,6 +13,7 @@ import pytest
 from consumers.powercycle_agent.drivers.errors import (
     DriverError,
     NotConfirmed,
+    NotReached,
     TurnedAway,
     UnknownPort,
     Unreachable,
@@ -225,6 +226,53 @@ async def test_a_switch_that_turns_us_away_is_not_asked_again_and_nothing_was_sw
     assert rack.switch.switched == ["off 1"]
     assert rack.told[-1].text == f"{fault}; nothing was switched"
     assert not entry.owes
+
+
+@pytest.mark.parametrize("action", list(PowerAction))
+async def test_a_switch_that_is_never_reached_fails_after_its_tries_and_nothing_was_switched(
+    rack: Rack, action: PowerAction
+) -> None:
+    rack.switch.faults = {verb: [NotReached("no connection")] * 1000 for verb in ("on", "off")}
+
+    entry = await rack.carry_out(action)
+
+    assert rack.switch.switched == [f"{'on' if action is PowerAction.ON else 'off'} 1"] * 3
+    assert rack.statuses == [ACCEPTED, FAILED]
+    assert rack.told[-1].text == "no connection; nothing was switched"
+    assert not entry.owes
+
+
+@pytest.mark.parametrize("reached_at", [0, 1, 2])
+async def test_a_switch_that_may_have_heard_once_is_told_on_however_often_it_was_not_reached(
+    rack: Rack, reached_at: int
+) -> None:
+    faults: list[Exception] = [NotReached("no connection")] * 3
+    faults[reached_at] = Unreachable("gone")
+    rack.switch.faults = {"off": faults, "on": [NotReached("no connection")] * 4}
+
+    await rack.carry_out()
+
+    assert rack.switch.switched == ["off 1"] * 3 + ["on 1"] * 5
+    assert rack.told[-1].text.endswith("; the port is on")
+
+
+async def test_a_port_that_is_off_is_switched_on_however_often_its_switch_is_not_reached(rack: Rack) -> None:
+    rack.switch.faults = {"on": [NotReached("no connection")] * 5}
+
+    await rack.carry_out()
+
+    assert rack.switch.switched == ["off 1"] + ["on 1"] * 6
+    assert rack.statuses == CYCLE
+
+
+async def test_a_port_that_is_off_and_whose_switch_is_never_reached_is_owed(rack: Rack) -> None:
+    rack.switch.faults = {"on": [NotReached("no connection")] * 1000}
+
+    entry = await rack.carry_out()
+
+    assert rack.statuses == [ACCEPTED, OFF, FAILED]
+    assert len(rack.switch.switched) > 5
+    assert entry.owes
 
 
 async def test_a_port_that_cannot_be_switched_on_fails_loudly_and_is_owed(rack: Rack) -> None:
@@ -441,6 +489,18 @@ async def test_what_was_not_known_to_be_off_is_cycled_anew(rack: Rack) -> None:
 
     assert await resumed(rack, entry) == [OFF, ON, DONE]
     assert rack.switch.switched == ["off 1", "on 1"]
+
+
+@pytest.mark.parametrize("fault", [NotReached("no connection"), TurnedAway("wrong password")])
+async def test_what_was_interrupted_may_have_been_off_although_its_switch_is_not_reached_now(
+    rack: Rack, fault: DriverError
+) -> None:
+    rack.switch.faults = {"off": [fault] * 3}
+    entry = await interrupted(rack)
+
+    assert await resumed(rack, entry) == [FAILED]
+    assert rack.switch.switched[-1] == "on 1"
+    assert rack.told[-1].text.endswith("the port is on")
 
 
 @pytest.mark.parametrize("why", ["expired", "unwanted"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from consumers.powercycle_agent.drivers.errors import (
     DriverError,
     NotConfirmed,
+    NotReached,
     TurnedAway,
     UnknownPort,
     Unreachable,
@@ -159,8 +161,32 @@ async def test_what_is_not_there_is_an_unknown_port_only_if_a_port_was_asked_for
 
 async def test_a_name_that_nobody_has_is_unreachable() -> None:
     async with device("http://no-such-host.invalid") as web_device:
-        with pytest.raises(Unreachable, match=r"no-such-host\.invalid"):
+        with pytest.raises(Unreachable, match=r"no-such-host\.invalid: .*name"):
             await web_device.get("/")
+
+
+async def test_a_request_that_was_sent_before_the_server_went_away_is_not_said_to_have_reached_nobody() -> (
+    None
+):
+    """The second connection is refused: what the first one brought may have been understood."""
+    heard = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        listening.close()
+        writer.close()
+
+    listening = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    async with device(f"http://127.0.0.1:{port}") as web_device:
+        with pytest.raises(Unreachable) as caught:
+            await web_device.get("/relay/0", {"turn": "off"})
+        assert not isinstance(caught.value, NotReached)
+        assert heard
+        with pytest.raises(
+            NotReached, match=rf"cannot connect to http://127\.0\.0\.1:{port}: connection refused"
+        ):
+            await web_device.get("/relay/0", {"turn": "off"})
 
 
 async def test_a_certificate_is_checked_against_the_file_that_is_named(tmp_path: Path) -> None:
