@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import hypothesis
 import pytest
+import structlog
 
 from tests.servers import cockroachdb, postgres
 from tests.servers.cockroachdb import COCKROACHDB
@@ -35,6 +36,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         skipped = sum(kind.skipped(reason) for reason in reasons)
         if skipped:
             terminalreporter.write_line(f"skipped for want of {kind.name}: {skipped}", yellow=True)
+
+
+@pytest.fixture(autouse=True)
+def passing_log_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no test find logs set up by another: loggers of modules would keep what they were first used with."""
+    configure = structlog.configure
+
+    def configure_for_now(**settings: Any) -> None:
+        configure(**{**settings, "cache_logger_on_first_use": False})
+
+    monkeypatch.setattr(structlog, "configure", configure_for_now)
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(autouse=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 
 @pytest.fixture
-def quiet_server() -> Iterator[None]:
+def quiet_server() -> None:
     """The server runs in this process: its lines about requests must not mix with what the commands print."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    yield
-    structlog.reset_defaults()
