@@ -26,6 +26,7 @@ import click
 from pipeline import logs
 from pipeline.command import CommandFailed, ExitCode
 from pipeline.errors import Misconfigured
+from pipeline.store.protocol import LABKEEPER_USER
 from schemas.ids import is_machine_id
 
 TOKEN_PREFIX: Final = "lk_"  # noqa: S105  # makes a leaked one easy to find, is none itself
@@ -145,6 +146,10 @@ def add_token(path: Path, role: Role, name: str) -> str:
         )
         raise CommandFailed(
             f"{name!r} cannot be a token's name: letters, digits and any of . _ @ + - ({what})"
+        )
+    if name == LABKEEPER_USER and role is not Role.MACHINE:
+        raise CommandFailed(
+            f"{name!r} signs what happens by itself, such as self-healing: choose another name"
         )
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     try:

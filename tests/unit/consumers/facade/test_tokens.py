@@ -50,6 +50,12 @@ def test_a_name_that_would_spoil_the_file_is_refused(tmp_path: Path, name: str) 
     assert not (tmp_path / "tokens").exists()
 
 
+def test_nobody_is_named_like_what_happens_by_itself(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="choose another name"):
+        add_token(tmp_path / "tokens", Role.OPERATOR, "labkeeper")
+    assert not (tmp_path / "tokens").exists()
+
+
 def test_a_machines_token_is_named_after_a_machine(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="machine's id"):
         add_token(tmp_path / "tokens", Role.MACHINE, "olga@example.org")
