@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ import click
 
 from consumers.notifier.channels import NotSent, open_channels
 from consumers.notifier.configuration import read_configuration
-from consumers.notifier.grouping import Delivery, Group
-from consumers.notifier.messages import message_of
-from consumers.notifier.notices import Notice, NoticeKind
+from consumers.notifier.messages import Message
+from consumers.notifier.notices import NoticeKind
 from consumers.notifier.places import FilePlaces
 from consumers.notifier.service import Notifier, Tools
 from consumers.notifier.settings import NotifierSettings
@@ -39,7 +39,7 @@ from schemas.ids import new_ulid
     required=True,
     help="JSON5 file of channels and routes, see docs/notifications.md. Read again when it changes.",
 )
-@click.option("--test", is_flag=True, help="Send a message of trial to every channel, and end.")
+@click.option("--test", is_flag=True, help="Check the file, send a test message to every channel, and end.")
 @commands.service_options
 def command(path: Path, test: bool, **options: Any) -> None:
     """Tell people what happens: by webhook, Slack and mail.
@@ -76,17 +76,11 @@ async def _try(path: Path) -> None:
     """Raises `CommandFailed` when a channel did not take it; the others have been tried nevertheless."""
     clock = SystemClock()
     configuration = read_configuration(path)
-    now = clock.now()
-    notice = Notice(
-        kind=NoticeKind.BACK, machine_id="trial", pools=("*",), at=now, text="a message of trial, all is well"
-    )
-    group = Group(channel="", kind=notice.kind, began_at=now, latest_at=now)
     failed = []
     async with aiohttp.ClientSession() as session:
         for name, channel in open_channels(configuration, session, os.environ, clock).items():
-            delivery = Delivery(id=new_ulid(), group=group, made_at=now, not_before=now)
             try:
-                await channel.send(message_of(delivery, [notice], {}, configuration.page))
+                await channel.send(_trial(clock.now(), configuration.page))
             except (NotSent, Misconfigured) as error:
                 failed.append(name)
                 click.echo(f"{name}: {error}", err=True)
@@ -94,6 +88,20 @@ async def _try(path: Path) -> None:
                 click.echo(f"{name}: sent")
     if failed:
         raise CommandFailed(f"not sent: {', '.join(failed)}")
+
+
+def _trial(now: datetime, page: str | None) -> Message:
+    """About no machine; programs know it by that."""
+    return Message(
+        id=new_ulid(),
+        kind=NoticeKind.BACK,
+        at=now,
+        headline="This is a test message of Labkeeper's notifier",
+        common=["All is well."],
+        notices=[],
+        count=0,
+        page=page,
+    )
 
 
 if __name__ == "__main__":

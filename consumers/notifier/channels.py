@@ -92,7 +92,7 @@ class SlackChannel:
 def chat_text(message: Message) -> str:
     """The message as Slack writes it: the headline bold, machines as links."""
     lines = [f"*{_escaped(message.headline)}*", *map(_escaped, message.common)]
-    if message.count > 1 or message.notices[0].text:
+    if message.count > 1 or any(each.text for each in message.notices):
         lines += [f"• {_escaped(line)}" for line in message.lines(_NAMED_IN_CHAT)]
     link = message.link(message.notices[0].machine_id) if message.count == 1 else message.page
     return "\n".join([*lines, link] if link else lines)

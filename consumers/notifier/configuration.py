@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
@@ -85,6 +85,13 @@ class Slack(_Entry):
 
     url_file: Path | None = None
     url_env: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_plain_url(cls, entry: Any) -> Any:
+        if isinstance(entry, dict) and "url" in entry:
+            raise ValueError("use url_file or url_env in place of url: whoever knows the URL can post")
+        return entry
 
     @model_validator(mode="after")
     def _has_url(self) -> Self:

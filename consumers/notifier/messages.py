@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from consumers.notifier.grouping import Delivery
 from consumers.notifier.notices import Notice, NoticeKind
+from schemas.power import PowerOutlet
 from schemas.wire import format_time
 
 _WORDS: Final[Mapping[NoticeKind, tuple[str, str]]] = {
@@ -29,6 +30,7 @@ _WORDS: Final[Mapping[NoticeKind, tuple[str, str]]] = {
 }
 _COMMON: Final = 3
 """So many pools, and controllers, are counted one by one."""
+_LONGEST_REASON: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,9 @@ class Message:
 
 
 def message_of(
-    delivery: Delivery, notices: Sequence[Notice], controllers: Mapping[str, str], page: str | None
+    delivery: Delivery, notices: Sequence[Notice], outlets: Mapping[str, PowerOutlet], page: str | None
 ) -> Message:
-    """The message about those of the delivery's notices that are not silenced. `controllers`: machine → its power controller."""
+    """The message about those of the delivery's notices that are not silenced. `outlets`: by machine."""
     count = len(notices) + delivery.group.unnamed
     kind = delivery.group.kind
     one, many = _WORDS[kind]
@@ -95,9 +97,12 @@ def message_of(
     if count > 1:
         pools = Counter(pool for each in notices for pool in each.pools or ("no pool",))
         common.append("Pools: " + _counted(pools))
-        behind = Counter(controllers[each.machine_id] for each in notices if each.machine_id in controllers)
-        if behind:
-            common.append("Power controllers: " + _counted(behind))
+    behind = Counter(outlets[each.machine_id].controller for each in notices if each.machine_id in outlets)
+    if behind and kind is NoticeKind.CONTROLLER:
+        headline += ": " + ", ".join(_on_a_line(name) for name, _ in behind.most_common(_COMMON))
+        common += _in_error(behind, outlets.values())
+    elif behind and count > 1:
+        common.append("Power controllers: " + _counted(behind))
     return Message(
         delivery.id,
         kind,
@@ -108,6 +113,22 @@ def message_of(
         count,
         page,
     )
+
+
+def _in_error(behind: Counter[str], outlets: Collection[PowerOutlet]) -> list[str]:
+    """A line for each of the first controllers: how many of the machines it has, and what is wrong with it."""
+    texts = {outlet.controller: _on_a_line(outlet.text) for outlet in outlets if outlet.text}
+    told = [
+        f"{_on_a_line(name)} ({count} machine{'' if count == 1 else 's'}): {texts.get(name) or 'no reason is known'}"
+        for name, count in behind.most_common(_COMMON)
+    ]
+    rest = len(behind) - len(told)
+    return [*told, f"and {rest} more controllers"] if rest else told
+
+
+def _on_a_line(text: str) -> str:
+    """What an agent says, short, and fit for a mail's subject."""
+    return " ".join(text.split())[:_LONGEST_REASON]
 
 
 def _counted(counts: Counter[str]) -> str:

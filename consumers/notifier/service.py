@@ -215,13 +215,13 @@ class _Session:
             self._done(delivery, outcome)
             log.info("not_told", kind=kind, channel=delivery.group.channel, reason=outcome)
             return
-        outlets = await persist(
+        found = await persist(
             partial(self._store.power_outlets, [each.machine_id for each in notices]),
             "store_unavailable",
             self._stop,
         )
-        controllers = {outlet.machine_id: outlet.controller for outlet in outlets}
-        message = message_of(delivery, notices, controllers, self._places.configuration.page)
+        outlets = {outlet.machine_id: outlet for outlet in found}
+        message = message_of(delivery, notices, outlets, self._places.configuration.page)
         try:
             await channel.send(message)
         except (NotSent, Misconfigured) as error:

@@ -32,20 +32,36 @@ from consumers.notifier.messages import Message, message_of
 from consumers.notifier.notices import Notice, NoticeKind
 from pipeline.clock import ManualClock
 from pipeline.errors import Misconfigured
+from schemas.description import PowerCycleState
 from schemas.ids import new_ulid
+from schemas.power import PowerOutlet
 from tests.unit.consumers.notifier.lab import NOON
 
 
 def message(
-    count: int = 2, *, kind: NoticeKind = NoticeKind.DOWN, page: str | None = "http://lab/"
+    count: int = 2, *, kind: NoticeKind = NoticeKind.DOWN, page: str | None = "http://lab/", **why: str
 ) -> Message:
+    """Behind the controllers that are named; in `why`, what is wrong with each."""
+    controllers = ["mpower/a"] if not why else [*why] * count
+    outlets = {
+        f"m{number:03}": PowerOutlet(
+            machine_id=f"m{number:03}",
+            agent="rack4",
+            controller=controller,
+            port="1",
+            state=PowerCycleState.IN_ERROR,
+            text=why.get(controller, ""),
+            reported_at=NOON,
+        )
+        for number, controller in enumerate(controllers)
+    }
     notices = [
         Notice(kind=kind, machine_id=f"m{number:03}", pools=("Lab",), at=NOON, text="silent <since> noon")
         for number in range(count)
     ]
     group = Group(channel="c", kind=kind, began_at=NOON, latest_at=NOON + timedelta(seconds=5))
     delivery = Delivery(id=new_ulid(), group=group, made_at=NOON, not_before=NOON)
-    return message_of(delivery, notices, {"m000": "mpower/a"}, page)
+    return message_of(delivery, notices, outlets, page)
 
 
 class Receiver:
@@ -121,6 +137,19 @@ async def test_a_receiver_that_is_away_is_not_sent_and_a_missing_secret_is_named
             await WebhookChannel(session, hook, {}, ManualClock(NOON)).send(message())
         with pytest.raises(Misconfigured, match="no URL"):
             await SlackChannel(session, Slack(url_env="URL"), {"URL": "no url"}).send(message())
+
+
+def test_controllers_that_do_not_answer_are_named_with_their_reason() -> None:
+    told = message(3, kind=NoticeKind.CONTROLLER, switch1="turned away: wrong password", pdu2="")
+    assert told.headline == "3 machines have power controllers that do not answer: switch1, pdu2"
+    assert list(told.common) == [
+        "Pools: Lab 3",
+        "switch1 (2 machines): turned away: wrong password",
+        "pdu2 (1 machine): no reason is known",
+    ]
+    one = message(1, kind=NoticeKind.CONTROLLER, switch1="no answer\nwithin 5 s")
+    assert one.headline == "m000 has a power controller that does not answer: switch1"
+    assert list(one.common) == ["switch1 (1 machine): no answer within 5 s"]
 
 
 async def test_slack_gets_a_text() -> None:

@@ -57,6 +57,10 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
             "{channels: {a: {webhook: {url: 'https://x'}}}, routes: [{channels: ['a']}]}",
             "needs secret_file or secret_env",
         ),
+        (
+            "{channels: {a: {slack: {url: 'https://hooks.example/s3cret'}}}, routes: [{channels: ['a']}]}",
+            r"channels\.a\.slack: use url_file or url_env in place of url: whoever knows the URL can post$",
+        ),
         ("{channels: {a: {slack: {}}}, routes: [{channels: ['a']}]}", "needs url_file or url_env"),
         (
             "{channels: {a: {email: " + MAIL_IN_THE_CLEAR + "}}, routes: [{channels: ['a']}]}",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
 
 from consumers.notifier.__main__ import command
@@ -182,3 +184,24 @@ def test_the_trial_names_the_channels_that_fail(tmp_path: Path) -> None:
     )
     assert result.exit_code != 0
     assert "chat: the Slack webhook's URL is empty: put it into NO_URL" in result.output
+
+
+async def test_the_trial_says_that_it_is_one(tmp_path: Path) -> None:
+    taken: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        taken.append((await request.json())["text"])
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", take)
+    path = tmp_path / "notifier.json5"
+    path.write_text(
+        f"{{channels: {{chat: {{slack: {{url_file: '{tmp_path}/url'}}}}}}, routes: [{{channels: ['chat']}}]}}"
+    )
+    async with TestServer(app) as server:
+        (tmp_path / "url").write_text(str(server.make_url("/")))
+        arguments = ["--config", str(path), "--test", "--database-url", "postgresql:///none"]
+        result = await asyncio.to_thread(CliRunner().invoke, command, arguments)
+    assert (result.exception, result.output) == (None, "chat: sent\n")
+    assert taken[0].splitlines() == ["*This is a test message of Labkeeper's notifier*", "All is well."]
