@@ -8,6 +8,7 @@ from typing import Final
 import aiohttp
 from pydantic import ValidationError
 
+from consumers.powercycle_agent.drivers.reasons import plainly
 from consumers.powercycle_agent.http_control import FacadeUnavailable, check_url, read_bounded
 from consumers.powercycle_agent.lab_client import Lab
 from pipeline.errors import LabkeeperError
@@ -55,7 +56,7 @@ async def _fetch(session: aiohttp.ClientSession, url: str) -> bytes:
             answer.raise_for_status()
             return await read_bounded(answer)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise FacadeUnavailable(f"{url}: {str(error) or 'no answer in time'}") from error
+        raise FacadeUnavailable(f"{url}: {plainly(error)}") from error
 
 
 def choose(down: Sequence[Down], names: Collection[str], known: Collection[str]) -> list[str]:

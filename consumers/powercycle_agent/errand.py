@@ -16,6 +16,7 @@ from consumers.powercycle_agent.check import ask_all
 from consumers.powercycle_agent.configuration import read_inventory
 from consumers.powercycle_agent.direct import Direct, Host, Wish
 from consumers.powercycle_agent.down_list import DEVICE_SUFFIX, choose, fetch_down
+from consumers.powercycle_agent.drivers.reasons import plainly
 from consumers.powercycle_agent.http_control import Access
 from consumers.powercycle_agent.inventory import Inventory
 from consumers.powercycle_agent.lab_client import Lab, LabRefused
@@ -269,7 +270,7 @@ class Errand:
             ) as answer:
                 answer.raise_for_status()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            say(told.NOT_REPORTED.format(str(error) or "no answer in time"))
+            say(told.NOT_REPORTED.format(plainly(error)))
 
 
 def _named(given: str, known: Collection[str]) -> str | None:

@@ -40,6 +40,8 @@ log = logs.get_logger()
 
 _HOPELESS: Final = (TurnedAway, UnknownPort, NotInstalled)
 """Nothing was switched, and trying again will not help."""
+_OF_THE_CONTROLLER: Final = (Unreachable, TurnedAway, NotInstalled)
+"""The controller cannot be used, not only this port."""
 _TEXT_LIMIT: Final = 2000
 _STEPS_BEFORE: Final = 4
 _HURRIED_PAUSE: Final = 1.0
@@ -89,6 +91,9 @@ class Patience:
 Tell = Callable[[PowerStep, Entry | None], None]
 """Takes a step that is safe in the journal; with None nothing was begun, and no journal knows of it."""
 
+Met = Callable[[Entry, Outlet, str], None]
+"""Takes how a try at a port went, where that says something of the controller: why it cannot be used, or empty if it answers."""
+
 Reboot = Callable[[str, SoftReboot], Awaitable[str]]
 """Ask the machine to reboot over SSH. Empty: it went away and came back; otherwise why the port must be cycled after all."""
 
@@ -136,6 +141,7 @@ class Executor:
         reboot: Reboot | None = None,
         patience: Patience = Patience(),
         mandate: Mandate | None = None,
+        met: Met | None = None,
     ) -> None:
         """`agent` signs what is told."""
         self._journal = journal
@@ -145,6 +151,7 @@ class Executor:
         self._reboot = reboot
         self._patience = patience
         self._mandate = mandate or Unlimited()
+        self._met = met
 
     async def carry_out(
         self, command: PowerCommand, outlet: Outlet, driver: PowerDriver, *, brings_command: bool = False
@@ -319,7 +326,8 @@ class Executor:
             await self._end(run, PowerStatus.FAILED, f"{trouble.text}; the port is on")
             return
         log.error("port_state_unknown", **_names(run), reason=again.text)
-        text = f"{trouble.text}; {NOT_KNOWN}: {again.text}; trying on until it is on"
+        why = "" if again.text == trouble.text else f": {again.text}"
+        text = f"{trouble.text}; {NOT_KNOWN}{why}; trying on until it is on"
         await self._end(run, PowerStatus.FAILED, text, settles=False)
 
     async def _end_with(self, run: _Run, trouble: _Trouble | None, without: str) -> None:
@@ -359,13 +367,16 @@ class Executor:
             try:
                 await self._call(lambda: run.driver.off(run.outlet.port))
             except _HOPELESS as error:
+                self._meet(run, error)
                 return _Trouble(str(error), run.is_untouched)
             except DriverError as error:
                 run.is_untouched = run.is_untouched and isinstance(error, NotReached)
                 trouble = str(error)
+                self._meet(run, error)
                 log.warning("off_failed", **_names(run), reason=trouble, tries_left=left)
             else:
                 run.is_untouched = False
+                self._meet(run, None)
                 return None
             if left and await is_set_within(run.hurry, backoff.next()):
                 break
@@ -406,9 +417,11 @@ class Executor:
                     run.outlet.port, run.driver, reads_back=driver is None or driver.reads_back
                 )
             except _HOPELESS as error:
+                self._meet(run, error)
                 return _Trouble(str(error), run.is_untouched)
             except DriverError as error:
                 run.is_untouched = run.is_untouched and isinstance(error, NotReached)
+                self._meet(run, error)
                 pause = backoff.next()
                 log.warning("on_failed", **_names(run), reason=str(error), retry_in_s=round(pause, 2))
                 is_time_up = run.is_untouched or time.monotonic() + pause >= deadline
@@ -416,8 +429,13 @@ class Executor:
                     return _Trouble(str(error), run.is_untouched)
                 await _paused(run.hurry, pause)
             else:
+                self._meet(run, None)
                 break
         return None
+
+    def _meet(self, run: _Run, error: DriverError | None) -> None:
+        if self._met is not None and (error is None or isinstance(error, _OF_THE_CONTROLLER)):
+            self._met(run.entry, run.outlet, "" if error is None else str(error))
 
     async def _on_once(self, port: str, driver: PowerDriver, *, reads_back: bool) -> None:
         await self._call(lambda: driver.on(port))

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from pydantic import ValidationError
 
+from consumers.powercycle_agent.drivers.reasons import plainly
 from pipeline import logs
 from pipeline.errors import Misconfigured, Overloaded, Rejected, Retryable
 from pipeline.retry import Backoff
@@ -69,7 +70,7 @@ class Access:
                     token = file.read(_TOKEN_LIMIT).strip()
             except (OSError, UnicodeDecodeError) as error:  # being replaced, perhaps
                 raise FacadeUnavailable(
-                    f"the token file {self.token_file} cannot be read: {error}"
+                    f"the token file {self.token_file} cannot be read: {plainly(error)}"
                 ) from error
         if token and not _TOKEN.fullmatch(token):
             raise FacadeUnavailable("the token must be printable ASCII without blanks")
@@ -181,8 +182,7 @@ class HttpControl:
                 await _check(answer, path)
                 yield answer
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise FacadeUnavailable(f"{self._access.url}{path}: {reason}") from error
+            raise FacadeUnavailable(f"{self._access.url}{path}: {plainly(error)}") from error
 
     @staticmethod
     def _lease(name: str) -> str:
@@ -257,7 +257,7 @@ async def _read(events: AsyncIterator[ServerSentEvent]) -> AsyncIterator[PowerCo
             except ValidationError as error:
                 log.error("command_not_understood", reason=explain(error))  # noqa: TRY400  # no bug
     except (aiohttp.ClientError, TimeoutError, OSError, Retryable) as error:
-        log.warning("commands_not_heard", reason=str(error) or type(error).__name__)
+        log.warning("commands_not_heard", reason=plainly(error))
 
 
 async def read_bounded(answer: aiohttp.ClientResponse) -> bytes:

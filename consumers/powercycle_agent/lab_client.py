@@ -13,6 +13,7 @@ from urllib.parse import quote
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from consumers.powercycle_agent.drivers.reasons import plainly
 from consumers.powercycle_agent.http_control import (
     Access,
     FacadeUnavailable,
@@ -123,7 +124,7 @@ class Lab:
             ) as answer:
                 yield answer
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise FacadeUnavailable(f"{self.url}: {str(error) or 'no answer in time'}") from error
+            raise FacadeUnavailable(f"{self.url}: {plainly(error)}") from error
 
 
 def _read(model: type[_Answer], body: bytes) -> _Answer:

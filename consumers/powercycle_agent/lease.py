@@ -84,7 +84,9 @@ class Lease:
                 held = await self._control.acquire(self._name, self._owner, seconds=self._seconds)
         except (Retryable, TimeoutError) as error:
             left_s = round(max(0, self.left()), 1)
-            log.warning("lease_not_asked", agent=self._name, reason=str(error) or "no answer", left_s=left_s)
+            log.warning(
+                "lease_not_answered", agent=self._name, reason=str(error) or "no answer", left_s=left_s
+            )
             if self.left() <= 0:
                 self._gained.clear()
             return False

@@ -41,17 +41,29 @@ class States:
         self._agent = agent
         self._report = report
         self._troubles: dict[str, str] = {}
+        self._in_passing: set[str] = set()
+        """Controllers whose trouble a command ran into, and no probe has found yet."""
 
     def found(self, controller: Controller, trouble: str) -> None:
         """A controller was looked at: report all its machines, those as well that the lab has never heard of."""
         before = self._troubles.get(controller.name)
         self._troubles[controller.name] = trouble
-        if trouble and trouble != before:
+        self._in_passing.discard(controller.name)
+        if trouble and not before:
             log.warning("controller_in_error", controller=controller.name, reason=trouble)
-        elif before and not trouble:
-            log.info("controller_available", controller=controller.name)
+        elif trouble != before:
+            event = "controller_still_in_error" if trouble else "controller_available"
+            log.info(event, controller=controller.name, **({"reason": trouble} if trouble else {}))
         state = PowerCycleState.IN_ERROR if trouble else PowerCycleState.AVAILABLE
         self._tell(controller, controller.ports, state, trouble)
+
+    def met(self, controller: Controller, trouble: str) -> None:
+        """A command's try ended like this: empty, it answered. Reported if it is news; what a probe found, the next one judges."""
+        if trouble and not self.is_in_error(controller):
+            self.found(controller, trouble)
+            self._in_passing.add(controller.name)
+        elif not trouble and controller.name in self._in_passing:
+            self.found(controller, "")
 
     def is_in_error(self, controller: Controller) -> bool:
         """As it was found last."""
@@ -61,11 +73,13 @@ class States:
         """These machines do not hang on it any more; `is_whole`: and the controller itself is ours no more."""
         if is_whole:
             self._troubles.pop(controller.name, None)
+            self._in_passing.discard(controller.name)
         self._tell(controller, machine_ids, PowerCycleState.NOT_AVAILABLE, "no longer in the configuration")
 
     def forget(self) -> None:
         """Another process looks after them."""
         self._troubles.clear()
+        self._in_passing.clear()
         metrics.POWER_CONTROLLERS_IN_ERROR.set(0)
 
     def _tell(

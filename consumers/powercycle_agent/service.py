@@ -14,7 +14,7 @@ from consumers.powercycle_agent.control import ControlPlane
 from consumers.powercycle_agent.controllers import Crew, Order, TakeOver
 from consumers.powercycle_agent.delivery import Delivery
 from consumers.powercycle_agent.executor import Executor, Reboot, steps_of
-from consumers.powercycle_agent.inventory import Inventory
+from consumers.powercycle_agent.inventory import Inventory, Outlet
 from consumers.powercycle_agent.journal import Entry, Journal
 from consumers.powercycle_agent.lease import Lease
 from consumers.powercycle_agent.lines import Lines, OpenDriver
@@ -266,7 +266,11 @@ class Agent:
             reboot=self._parts.reboot,
             patience=self._settings.patience,
             mandate=None if is_alone else self._lease,
+            met=None if is_alone else self._met,
         )
+
+    def _met(self, _entry: Entry, outlet: Outlet, trouble: str) -> None:
+        self._states.met(outlet.controller, trouble)
 
     def _tell(self, step: PowerStep, entry: Entry | None) -> None:
         """A step of a command: count it, and have the lab told."""
@@ -278,6 +282,16 @@ class Agent:
                 machine=step.machine_id,
                 outcome=step.status.value,
                 text=step.text,
+            )
+        if entry is not None and step.status is PowerStatus.ACCEPTED:
+            log.info(
+                "command_begun",
+                command=step.command_id,
+                machine=step.machine_id,
+                controller=entry.intent.controller,
+                port=entry.intent.port,
+                action=entry.command.action.value,
+                who=entry.command.who,
             )
         if entry is None:
             self._declined[step.command_id] = time.monotonic(), step

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import asyncssh
 
+from consumers.powercycle_agent.drivers.reasons import plainly
 from consumers.powercycle_agent.drivers.settings import SoftReboot
 
 BOOT_ID: Final = "cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.bootsessionuuid 2>/dev/null || uptime -s"
@@ -130,8 +131,7 @@ class _Machine:
                 "or name the file that has it with known_hosts"
             ) from error
         except (asyncssh.Error, OSError, ValueError) as error:
-            reason = str(error) or type(error).__name__
-            raise _NotAnswered(f"{self.name} cannot be reached over SSH: {reason}") from error
+            raise _NotAnswered(f"{self.name} cannot be reached over SSH: {plainly(error)}") from error
         try:
             yield connection
         finally:

@@ -184,6 +184,16 @@ async def test_the_same_command_is_not_carried_out_twice(rack: Rack) -> None:
     assert rack.switch.switched == ["off 1", "on 1"]
 
 
+async def test_each_try_tells_whether_the_controller_can_be_used(rack: Rack) -> None:
+    rack.switch.faults = {"off": [Unreachable("gone"), NotConfirmed("no")], "on": [NotReached("no way")]}
+    met: list[str] = []
+    rack.executor._met = lambda _entry, _outlet, trouble: met.append(trouble)
+
+    await rack.carry_out()
+
+    assert met == ["gone", "", "no way", ""]
+
+
 async def test_a_switch_that_fails_for_a_moment_is_asked_again(rack: Rack) -> None:
     rack.switch.faults = {"off": [Unreachable("gone")], "on": [Unreachable("gone"), NotConfirmed("no")]}
 
@@ -210,7 +220,9 @@ async def test_when_neither_can_be_confirmed_the_state_is_not_known_and_the_debt
     entry = await rack.carry_out()
 
     assert rack.statuses == [ACCEPTED, FAILED]
-    assert "the port's state is not known" in rack.told[-1].text
+    assert rack.told[-1].text == (
+        "the switch does not answer; the port's state is not known; trying on until it is on"
+    )
     assert entry.owes
     assert entry.end is not None
 

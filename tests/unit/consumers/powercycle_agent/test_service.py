@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from consumers.powercycle_agent import service
-from consumers.powercycle_agent.drivers.errors import NotConfirmed, Unreachable
+from consumers.powercycle_agent.drivers.errors import NotConfirmed, NotReached, Unreachable
 from consumers.powercycle_agent.drivers.protocol import PortState
+from consumers.powercycle_agent.executor import Patience
 from consumers.powercycle_agent.journal import Entry, Intent, Journal
 from consumers.powercycle_agent.locks import Locks
 from pipeline.clock import SystemClock
@@ -237,16 +239,58 @@ async def test_a_port_that_cannot_be_switched_on_is_tried_until_it_is(lab: FakeL
         command = lab.order(new())
         await ended(lab, command)
         assert lab.statuses(command) == [ACCEPTED, OFF, FAILED]
-        await until(
-            lambda: bool(lab.reports("m2")) and lab.reports("m2")[-1].state is PowerCycleState.IN_ERROR
-        )
-        assert "port 1 of m1 may be off and cannot be switched on: gone" in lab.reports("m2")[-1].text
+        owed = "port 1 of m1 may be off and cannot be switched on: gone"
+        await until(lambda: bool(lab.reports("m2")) and owed in lab.reports("m2")[-1].text)
+        assert lab.reports("m2")[-1].state is PowerCycleState.IN_ERROR
         host.switch().faults = {}
         await until(lambda: host.switch().states["1"] is PortState.ON)
         await until(lambda: lab.reports("m2")[-1].state is PowerCycleState.AVAILABLE)
 
     assert lab.statuses(command) == [ACCEPTED, OFF, FAILED]
     assert Journal(host.settings.journal).adopt(now=now()) == []
+
+
+async def test_a_controller_that_fails_a_command_is_in_error_at_once_and_available_when_it_answers(
+    lab: FakeLab, tmp_path: Path
+) -> None:
+    """Not only when the command ends, and not only when a probe comes by."""
+    host = Host(lab, tmp_path, controller(), patience=Patience(first_pause=0.001, longest_pause=0.01))
+
+    def state() -> PowerCycleState:
+        return lab.reports("m2")[-1].state
+
+    async with host.agent():
+        await listening(lab)
+        await until(lambda: bool(lab.reports("m2")))
+        probes = host.switch().done.count("probe")
+        host.switch().faults = {"on": [NotReached("no connection")] * 10_000}
+        command = lab.order(new(delay_s=0.05))
+        await until(lambda: state() is PowerCycleState.IN_ERROR)
+        assert lab.reports("m2")[-1].text == "no connection"
+        host.switch().faults = {}
+        await until(lambda: state() is PowerCycleState.AVAILABLE)
+        assert host.switch().done.count("probe") == probes
+        await ended(lab, command)
+
+    assert lab.statuses(command) == CYCLE
+
+
+async def test_the_log_says_what_is_begun_for_whom_and_which_controllers_answer(
+    lab: FakeLab, host: Host
+) -> None:
+    with capture_logs() as logged:
+        async with host.agent():
+            await listening(lab)
+            command = lab.order(new())
+            await ended(lab, command)
+
+    (begun,) = (each for each in logged if each["event"] == "command_begun")
+    assert begun["command"] == command.id
+    assert (begun["machine"], begun["controller"], begun["port"]) == ("m1", "fake/rack4", "1")
+    assert (begun["action"], begun["who"]) == ("cycle", "ann")
+    assert [each["controller"] for each in logged if each["event"] == "controller_available"] == [
+        "fake/rack4"
+    ]
 
 
 async def test_a_port_that_is_owed_is_still_owed_after_a_restart(lab: FakeLab, host: Host) -> None:
