@@ -80,16 +80,18 @@ def _settings_of(registry: Registry, name: str) -> type[ControllerSettings]:
 
 def _write_keys(settings: type[ControllerSettings], output: str) -> None:
     fields = {field.alias or name: field for name, field in settings.model_fields.items()}
-    keys = sorted(fields, key=lambda key: (not fields[key].is_required(), key))
+    required = [key for key, field in fields.items() if field.is_required() or key in settings.demanded]
     if output == JSON:
-        write_json(settings.model_json_schema())
+        write_json(settings.model_json_schema() | {"required": required})
         return
-    write_columns([("KEY", "DEFAULT", "MEANING"), *((key, *_described(fields[key])) for key in keys)])
+    keys = sorted(fields, key=lambda key: (key not in required, key))
+    rows = [(key, *_described(fields[key], is_required=key in required)) for key in keys]
+    write_columns([("KEY", "DEFAULT", "MEANING"), *rows])
 
 
-def _described(field: FieldInfo) -> tuple[str, str]:
+def _described(field: FieldInfo, *, is_required: bool) -> tuple[str, str]:
     meaning = " ".join((field.description or "").split())
-    if field.is_required():
+    if is_required:
         return "required", meaning
     default = field.get_default(call_default_factory=True, validated_data={})
     return "-" if default is None else to_json(default, fallback=str).decode(), meaning

@@ -165,8 +165,9 @@ def _settle(device: _Device, shown: HostKey | DriverError, known: KnownHosts, co
     settings = device.settings
     judgement = known.judge(settings.address, settings.ssh_port, shown.fingerprint)
     key = f"{shown.line.split()[1]} {shown.fingerprint}"
+    learnt = f"{key} at {settings.place}"
     if judgement.standing is Standing.KNOWN:
-        click.echo(f"{device.names}: known already: {key}")
+        click.echo(f"{device.names}: known already: {learnt}")
         return ExitCode.OK
     if judgement.standing is not Standing.NEW:
         tell(_alarm(device, judgement, key))
@@ -175,12 +176,12 @@ def _settle(device: _Device, shown: HostKey | DriverError, known: KnownHosts, co
     if not _agreed(device, key, shown.fingerprint, consent):
         return ExitCode.FAILED
     known.learn(settings.address, settings.ssh_port, shown.line, replace=consent.replace)
-    click.echo(f"{device.names}: learnt: {key}")
+    click.echo(f"{device.names}: learnt: {learnt}")
     return ExitCode.OK
 
 
 def _alarm(device: _Device, judgement: Judgement, key: str) -> str:
-    who = f"{device.names} ({device.settings.address})"
+    who = f"{device.names} ({device.settings.place})"
     if judgement.standing is Standing.REVOKED:
         return (
             f"WARNING: {who} shows a key that is revoked: {key}\nSomebody else may have it. It is not learnt."
@@ -205,7 +206,7 @@ def _agreed(device: _Device, key: str, fingerprint: str, consent: _Consent) -> b
         return True
     try:
         agreed = click.confirm(
-            f"{device.names} at {device.settings.address} shows {key}. Is it the device's?", err=True
+            f"{device.names} at {device.settings.place} shows {key}. Is it the device's?", err=True
         )
     except click.Abort as error:
         raise CommandFailed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -37,6 +37,9 @@ class ControllerSettings(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
     )
+
+    demanded: ClassVar[frozenset[str]] = frozenset()
+    """Keys that have a default and must be given all the same: a check of the whole entry asks for them."""
 
     ports: dict[str, Port]
     """Machine id → port."""

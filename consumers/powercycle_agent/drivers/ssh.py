@@ -53,6 +53,8 @@ Result = TypeVar("Result")
 class SshSettings(LimitedSettings):
     """A controller that is spoken to over SSH."""
 
+    demanded = frozenset({"address", "user"})
+
     address: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{0,253}$")] = ""
     """Host name or IP address."""
     user: Annotated[str, Field(max_length=64)] = ""
@@ -88,6 +90,12 @@ class SshSettings(LimitedSettings):
             except asyncssh.KeyImportError:
                 raise ValueError("neither a public key nor a fingerprint that begins with SHA256:") from None
         return value
+
+    @property
+    def place(self) -> str:
+        """Address and port."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.ssh_port}"
 
     @property
     def target(self) -> str:

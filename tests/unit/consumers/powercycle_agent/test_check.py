@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 from consumers.powercycle_agent.check import ask_all, check_command
 from consumers.powercycle_agent.driver_listing import drivers_command
+from consumers.powercycle_agent.drivers import mpower
 from consumers.powercycle_agent.drivers.errors import Unreachable
 from consumers.powercycle_agent.drivers.protocol import PowerDriver
 from consumers.powercycle_agent.drivers.secrets import Secrets
@@ -217,6 +218,16 @@ def test_the_keys_of_a_kind_are_listed(check: Callable[..., Result]) -> None:
     assert schema["required"] == ["ports", "address"]
     with pytest.raises(CommandFailed, match=r"did you mean mpower\?"):
         invoke(drivers_command, ["mpowr"])
+
+
+def test_keys_that_only_the_whole_entry_asks_for_are_listed_as_required(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Registry, "installed", lambda: Registry({"mpower": mpower.KIND}))
+    listed = [line.split()[:2] for line in invoke(drivers_command, ["mpower"]).stdout.splitlines()]
+    assert listed[1:4] == [["address", "required"], ["ports", "required"], ["user", "required"]]
+    schema = json.loads(invoke(drivers_command, ["mpower", "-o", "json"]).stdout)
+    assert sorted(schema["required"]) == ["address", "ports", "user"]
 
 
 def test_a_broken_kind_is_listed_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

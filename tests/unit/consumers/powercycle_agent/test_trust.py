@@ -107,11 +107,12 @@ async def test_each_key_is_shown_asked_for_and_learnt(
     result = await trust(answers="y\ny\n")
     assert result.exit_code == ExitCode.OK
     assert (
-        f"edgeswitch/a at 127.0.0.1 shows ssh-ed25519 {fingerprint('a')}. Is it the device's?"
+        f"edgeswitch/a at 127.0.0.1:{ports['a']} shows ssh-ed25519 {fingerprint('a')}. Is it the device's?"
         in result.stderr
     )
     for name in "ab":
-        assert f"edgeswitch/{name}: learnt: ssh-ed25519 {fingerprint(name)}" in result.stdout.splitlines()
+        said = f"edgeswitch/{name}: learnt: ssh-ed25519 {fingerprint(name)} at 127.0.0.1:{ports[name]}"
+        assert said in result.stdout.splitlines()
     assert learnt(known) == {f"[127.0.0.1]:{ports[name]}": fingerprint(name) for name in "ab"}
 
 
@@ -153,7 +154,10 @@ async def test_a_changed_key_is_told_loudly_and_only_replaced_on_request(
     write(known, f"{host} {key('old').export_public_key().decode()}")
     result = await trust("a", "--yes")
     assert result.exit_code == ExitCode.CONFLICT
-    assert "WARNING: edgeswitch/a (127.0.0.1) shows ANOTHER host key than the known one!" in result.stderr
+    assert (
+        f"WARNING: edgeswitch/a (127.0.0.1:{ports['a']}) shows ANOTHER host key than the known one!"
+        in result.stderr
+    )
     assert (
         f"  known: ssh-ed25519 {fingerprint('old')}\n  shown: ssh-ed25519 {fingerprint('a')}" in result.stderr
     )
