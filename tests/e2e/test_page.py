@@ -208,6 +208,13 @@ def test_the_keyboard_is_enough(lab: Lab, live: Page) -> None:
     live.go_back()
     expect(drawer).to_be_hidden()
 
+    wired = {"Machines": [{"MachineID": "keys-3", "PowerCycleState": "available"}]}
+    lab.ask("POST", "/json/v1/powercycle/state/update", wired)
+    expect(cell(live, "keys-3", "power").locator("button")).to_have_count(1, timeout=SOON)
+    grid.focus()
+    live.keyboard.press("c")
+    expect(drawer.get_by_text("Cycle the power of keys-3?")).to_be_visible()
+
 
 def test_an_operator_takes_a_machine_out_of_service_and_back(lab: Lab, live: Page) -> None:
     lab.report(forced_quarantine(android("act-1")))
@@ -321,6 +328,14 @@ def test_a_phone_shows_the_three_columns_that_matter(lab: Lab, chromium: Browser
 
     expect(row(page, "phone-view")).to_be_visible(timeout=SOON)
     assert page.get_by_role("columnheader").all_inner_texts() == ["Machine", "State", "Last seen"]
+    badge = cell(page, "phone-view", "state").locator(".power-badge")
+    expect(badge).to_be_hidden()  # nothing is said of its power
+    wired = {"Machines": [{"MachineID": "phone-view", "PowerCycleState": "available"}]}
+    lab.ask("POST", "/json/v1/powercycle/state/update", wired)
+    lab.ask("PUT", "/api/v1/machines/phone-view/power", {"action": "cycle"})
+    expect(badge).to_have_text("queued", timeout=SOON)
+    expect(badge).to_be_visible()
+    lab.ask("DELETE", "/api/v1/machines/phone-view/power")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     row(page, "phone-view").tap()
     assert page.get_by_role("complementary").bounding_box() == {"x": 0, "y": 0, "width": 390, "height": 844}

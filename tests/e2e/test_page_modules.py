@@ -319,6 +319,31 @@ def test_how_far_a_power_command_is_reads_like_a_sentence(
     assert run(modules, "power", code, described("m1", **fields)) == [text, rank]
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("", ""),
+        ("held: in maintenance (jo)", "Self-healing holds back: in maintenance (jo)"),
+        (
+            "cycling: a power cycle was ordered at 2026-03-01T12:40:45Z",
+            "Self-healing is cycling it: a power cycle was ordered at <the moment>",
+        ),
+        ("pondering", "Self-healing pondering"),
+    ],
+)
+def test_self_healing_is_told_in_the_readers_time(modules: Page, said: str, shown: str) -> None:
+    code = """await (async () => {
+        const { moment } = await import('/static/time.js');
+        return m.healingText({ Healing: a }).replace(moment(Date.UTC(2026, 2, 1, 12, 40, 45)), '<the moment>');
+    })()"""
+    assert run(modules, "power", code, said) == shown
+
+
+def test_todays_times_are_told_without_the_date(modules: Page) -> None:
+    code = "m.withLocalTimes('at ' + a, Date.parse(a)) === 'at ' + m.timeOfDay(Date.parse(a))"
+    assert run(modules, "time", code, "2026-03-01T12:40:45.5Z") is True
+
+
 def test_a_machine_that_self_healing_gave_up_is_found_by_these_words(modules: Page) -> None:
     machine = described("m1", Healing="gave up: 3 cycles did not help")
     code = """await (async () => {

@@ -6,7 +6,7 @@
  */
 import { attributeWriter, element, textWriter } from "./dom.js";
 import { naturalKey, shortUser, STATES } from "./machine.js";
-import { powerRank } from "./power.js";
+import { healingText, powerRank } from "./power.js";
 import { bindPower } from "./power-cell.js";
 import { age, duration, HOUR, moment, SECOND } from "./time.js";
 
@@ -216,15 +216,20 @@ function bindMachine(cell) {
 function bindState(cell) {
   const word = element("span", { class: "state" });
   const badge = element("span", { class: "badge" });
+  const power = element("span", { class: "badge power-badge" });
   const reason = element("span", { class: "detail", dir: "auto" });
-  cell.append(word, badge, reason);
-  const writeBadge = textWriter(badge);
+  cell.append(word, badge, power, reason);
+  const [writeBadge, writePower] = [textWriter(badge), textWriter(power)];
+  const powerLevel = attributeWriter(power, "data-level");
   const [writeWord, writeReason] = [textWriter(word), textWriter(reason)];
   const [dataState, title] = [attributeWriter(word, "data-state"), attributeWriter(cell, "title")];
   return (machine, now) => {
     const text = stateReason(machine, now);
     dataState(machine.state);
-    title([text, machine.healing && `self-healing ${machine.healing}`].filter(Boolean).join(" · "));
+    title([text, healingText({ Healing: machine.healing })].filter(Boolean).join(" · "));
+    const { pending, trouble } = machine.power; // in sight where there is no room for the column
+    powerLevel(trouble ? "bad" : "");
+    writePower(pending || trouble ? machine.power.status : "");
     const changed = writeWord(machine.state);
     writeReason(text);
     return writeBadge(machine.gaveUp ? "gave up" : "") || changed;

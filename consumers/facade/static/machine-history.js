@@ -1,7 +1,7 @@
 /** What happened to a machine, newest first, as the server's history tells it; older entries on demand. */
 import { machinePath, Problem, request } from "./api.js";
 import { element } from "./dom.js";
-import { age, moment, parseTime } from "./time.js";
+import { age, moment, parseTime, withLocalTimes } from "./time.js";
 
 const PAGE = 8;
 
@@ -69,16 +69,16 @@ class MachineHistory extends HTMLElement {
         element("span", { class: "kind" }, kind),
         element("span", { class: "who" }, who),
         element("p", { class: "change", dir: "auto" }, ...changeOf(before, after)),
-        ...(why ? [element("p", { class: "why", dir: "auto" }, why)] : []),
+        ...(why ? [element("p", { class: "why", dir: "auto" }, withLocalTimes(why))] : []),
       ),
     );
   }
 }
 
 function changeOf(before, after) {
-  const old = before ? [element("del", {}, before)] : [];
+  const old = before ? [element("del", {}, withLocalTimes(before))] : [];
   const arrow = before && after ? [" → "] : [];
-  return [...old, ...arrow, ...(after ? [element("ins", {}, after)] : [])];
+  return [...old, ...arrow, ...(after ? [element("ins", {}, withLocalTimes(after))] : [])];
 }
 
 customElements.define("machine-history", MachineHistory);

@@ -7,9 +7,9 @@
 import { machinePath, Problem, request } from "./api.js";
 import { AskForm } from "./ask-form.js";
 import { element, icon } from "./dom.js";
-import { ACTION_NAMES, gaveUp, idempotencyKey, powerText, silenceText } from "./power.js";
+import { ACTION_NAMES, gaveUp, healingText, idempotencyKey, powerText, silenceText } from "./power.js";
 import { spinner } from "./power-cell.js";
-import { moment, parseTime, timeOfDay } from "./time.js";
+import { moment, parseTime, timeOfDay, withLocalTimes } from "./time.js";
 
 const COMMANDS = 5;
 const WRITERS = new Set(["operator", "admin"]);
@@ -113,7 +113,7 @@ class MachinePower extends HTMLElement {
     const { power, description } = this.#machine;
     const { action, status, pending, trouble, inError } = power;
     const matches = this.#record?.command.action === action && this.#record?.status === status;
-    const text = [powerText(power), matches && !pending ? this.#record.text : ""].filter(Boolean).join(": ");
+    const text = [powerText(power), matches && !pending ? withLocalTimes(this.#record.text) : ""].filter(Boolean).join(": ");
     const key = JSON.stringify([text, pending, inError, description.Healing]);
     if (this.#status.dataset.key === key) return; // what is read aloud must not be written again
     this.#status.dataset.key = key;
@@ -121,7 +121,7 @@ class MachinePower extends HTMLElement {
       ...(text ? [element("span", { "data-level": trouble ? "bad" : null, dir: "auto" }, ...(pending ? [spinner()] : []), text)] : []),
       ...(inError ? [element("span", { "data-level": "warn" }, icon("warning"), "The controller does not answer")] : []),
       ...(description.Healing
-        ? [element("span", { class: "healing", "data-level": gaveUp(description) ? "bad" : null, dir: "auto" }, `Self-healing ${description.Healing}`)]
+        ? [element("span", { class: "healing", "data-level": gaveUp(description) ? "bad" : null, dir: "auto" }, healingText(description))]
         : []),
     );
   }
@@ -200,7 +200,7 @@ class MachinePower extends HTMLElement {
       ["Controller", outlet.controller],
       ["Port", outlet.port],
       ["Agent", outlet.agent],
-      ["Trouble", outlet.text],
+      ["Trouble", withLocalTimes(outlet.text)],
       ["Away", silence, "warn"],
     ];
     const shown = facts.filter(([, text]) => text);
@@ -223,7 +223,7 @@ function button(text) {
 /** A command: what became of it, who wished it and why, and when it was how far. */
 function lineOf({ command, status, steps, text, agent }) {
   const trouble = ["failed", "expired", "refused"].includes(status);
-  const why = [command.why, text].filter(Boolean).join(" · ");
+  const why = withLocalTimes([command.why, text].filter(Boolean).join(" · "));
   return element(
     "li",
     {},

@@ -1,6 +1,7 @@
 /**
  * The live table. Only the rows in sight, and some above and below, are in the page, however many machines there are; two
- * spacers stand for the rest. It is one stop for the Tab key: the arrow keys move between rows, Enter opens one.
+ * spacers stand for the rest. It is one stop for the Tab key: the arrow keys move between rows, Enter opens one,
+ * and C asks whether its power shall be cycled.
  *
  * Fires `sort-by` ({key}), `machine-open` ({id, focus: whether the keyboard should follow}) and `machine-cycle` ({id}).
  */
@@ -240,6 +241,7 @@ class MachineTable extends HTMLElement {
     };
     if (event.key in targets) this.#move(targets[event.key]);
     else if (event.key === "Enter" && this.#active !== null) this.#open(this.#active, { focus: true });
+    else if (event.key === "c" && !event.ctrlKey && this.#active !== null) this.#fire("machine-cycle", { id: this.#active });
     else return;
     event.preventDefault();
   }

@@ -2,6 +2,7 @@
 import { machinePath, Problem, request } from "./api.js";
 import { element, icon } from "./dom.js";
 import { powerText, silenceText } from "./power.js";
+import { withLocalTimes } from "./time.js";
 
 export function bindPower(cell) {
   let shown = "";
@@ -57,7 +58,7 @@ async function explain(cell, machine) {
       machine.power.inError ? now.outlet?.text : "",
       silenceText(now),
     ];
-    cell.title = [titleOf(machine.power), ...reasons].filter(Boolean).join(" · ");
+    cell.title = withLocalTimes([titleOf(machine.power), ...reasons].filter(Boolean).join(" · "));
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem; // the title says less, then
   }

@@ -1,6 +1,6 @@
 /** What the page says about a machine's power, derived from its Description. Pure. */
 
-import { duration, SECOND } from "./time.js";
+import { duration, SECOND, withLocalTimes } from "./time.js";
 
 const PENDING = new Set(["queued", "accepted", "off", "on"]);
 const TROUBLE = new Set(["failed", "expired", "refused"]);
@@ -40,6 +40,22 @@ export function powerRank({ able, inError, pending, trouble }) {
   if (trouble) return 1;
   if (inError) return 2;
   return able ? 3 : null;
+}
+
+const HEALING = {
+  waiting: "Self-healing waits",
+  held: "Self-healing holds back",
+  cycling: "Self-healing is cycling it",
+  "gave up": "Self-healing gave up",
+  healed: "Self-healing has healed it",
+};
+
+/** What self-healing says, as a sentence; empty when it says nothing. */
+export function healingText({ Healing: said = "" }) {
+  if (!said) return "";
+  const [state, ...reason] = said.split(": ");
+  const words = HEALING[state] ?? `Self-healing ${state}`;
+  return [words, withLocalTimes(reason.join(": "))].filter(Boolean).join(": ");
 }
 
 /** Whether self-healing has given a machine up: then a person must look. */

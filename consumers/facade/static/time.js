@@ -55,6 +55,18 @@ export function timeOfDay(milliseconds) {
   return timeOfDayFormat.format(milliseconds);
 }
 
+const ZULU = /\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g;
+
+/** A text of the server's with its times in the reader's zone; today's without the date. */
+export function withLocalTimes(text, now = Date.now()) {
+  const today = new Date(now).toDateString();
+  return text.replace(ZULU, (zulu) => {
+    const time = parseTime(zulu);
+    if (time === null) return zulu;
+    return new Date(time).toDateString() === today ? timeOfDay(time) : moment(time);
+  });
+}
+
 /**
  * The server's time. Ages compare it with times that the server wrote, so a browser whose clock is wrong still shows
  * them right. While the page hears nothing the clock stands still: then it shows how things were, not how they are.
