@@ -151,7 +151,7 @@ class PowerRecord(WireModel):
     agent: str = ""
     """Who carries it out; empty while it is queued."""
     text: str = ""
-    """Why it ended as it did."""
+    """Why it ended as it did; while it is pending, why it takes so long."""
 
 
 class PowerOutlet(WireModel):

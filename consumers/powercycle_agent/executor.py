@@ -173,7 +173,7 @@ class Executor:
                 entry = await asyncio.to_thread(self._journal.begin, intent, accepted)
             except JournalUnwritable as error:
                 return self.decline(command, PowerStatus.REFUSED, str(error), brings_command=brings_command)
-            self._tell(_step(entry, accepted, self._agent), entry)
+            self._tell(step_of(entry, accepted, self._agent), entry)
             return await self._drive(_Run(entry, outlet, driver, hurry, is_untouched=True), is_wanted=True)
 
         return await self._to_the_end(work)
@@ -240,7 +240,7 @@ class Executor:
         self, command: PowerCommand, status: PowerStatus, text: str, *, brings_command: bool = False
     ) -> PowerMoment:
         """End a command of which nothing was begun."""
-        moment = PowerMoment(status=status, at=self._clock.now(), text=_told(text))
+        moment = PowerMoment(status=status, at=self._clock.now(), text=told(text))
         step = PowerStep(
             command_id=command.id,
             machine_id=command.machine_id,
@@ -470,9 +470,9 @@ class Executor:
     # --- what is told --------------------------------------------------------------------------------------------------
 
     async def _step(self, run: _Run, status: PowerStatus, text: str = "", *, settles: bool = False) -> None:
-        moment = PowerMoment(status=status, at=self._clock.now(), text=_told(text))
+        moment = PowerMoment(status=status, at=self._clock.now(), text=told(text))
         await asyncio.to_thread(run.entry.record, moment, settles=settles)
-        self._tell(_step(run.entry, moment, self._agent), run.entry)
+        self._tell(step_of(run.entry, moment, self._agent), run.entry)
 
     async def _end(self, run: _Run, status: PowerStatus, text: str, *, settles: bool = True) -> None:
         await self._step(run, status, text, settles=settles)
@@ -483,10 +483,11 @@ class Executor:
 
 def steps_of(entry: Entry, agent: str) -> list[PowerStep]:
     """All that happened to a command, to tell it again. Signed by whoever tells it."""
-    return [_step(entry, moment, agent) for moment in entry.moments]
+    return [step_of(entry, moment, agent) for moment in entry.moments]
 
 
-def _step(entry: Entry, moment: PowerMoment, agent: str) -> PowerStep:
+def step_of(entry: Entry, moment: PowerMoment, agent: str) -> PowerStep:
+    """What is told of a moment of a command."""
     return PowerStep(
         command_id=entry.command.id,
         machine_id=entry.command.machine_id,
@@ -498,7 +499,7 @@ def _step(entry: Entry, moment: PowerMoment, agent: str) -> PowerStep:
     )
 
 
-def _told(text: str) -> str:
+def told(text: str) -> str:
     """A driver's words, perhaps a device's own, as messages, database and terminals take them."""
     return plain(text[:_TEXT_LIMIT])[:_TEXT_LIMIT]
 

@@ -13,7 +13,7 @@ from typing import Final
 from consumers.powercycle_agent.control import ControlPlane
 from consumers.powercycle_agent.controllers import Crew, Order, TakeOver
 from consumers.powercycle_agent.delivery import Delivery
-from consumers.powercycle_agent.executor import Executor, Reboot, steps_of
+from consumers.powercycle_agent.executor import Executor, Reboot, step_of, steps_of, told
 from consumers.powercycle_agent.inventory import Inventory, Outlet
 from consumers.powercycle_agent.journal import Entry, Journal
 from consumers.powercycle_agent.lease import Lease
@@ -30,7 +30,7 @@ from pipeline.clock import Clock
 from pipeline.errors import Retryable
 from pipeline.retry import Backoff
 from pipeline.service import together
-from schemas.power import PowerCommand, PowerRecord, PowerStatus, PowerStep
+from schemas.power import PowerCommand, PowerMoment, PowerRecord, PowerStatus, PowerStep
 
 log = logs.get_logger()
 
@@ -71,6 +71,8 @@ class Agent:
         self._recovery = Recovery(self._journal, self._delivery, parts.clock, settings.name)
         self._declined: dict[str, tuple[float, PowerStep]] = {}
         """What the lab was told of commands that we would not begin, and when; until it waits for them no more."""
+        self._explained: dict[str, str] = {}
+        """Why commands that are under way take so long, by id, as it was told last."""
         self._lines: Lines | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -269,12 +271,19 @@ class Agent:
             met=None if is_alone else self._met,
         )
 
-    def _met(self, _entry: Entry, outlet: Outlet, trouble: str) -> None:
+    def _met(self, entry: Entry, outlet: Outlet, trouble: str) -> None:
+        """How a try went: the lab is to know of the controller, and why the command takes so long."""
         self._states.met(outlet.controller, trouble)
+        if not trouble or self._explained.get(entry.command.id) == trouble:
+            return
+        self._explained[entry.command.id] = trouble
+        moment = PowerMoment(status=entry.reached, at=self._parts.clock.now(), text=told(trouble))
+        self._delivery.step(step_of(entry, moment, self._settings.name), None)
 
     def _tell(self, step: PowerStep, entry: Entry | None) -> None:
         """A step of a command: count it, and have the lab told."""
         if not step.status.is_pending:
+            self._explained.pop(step.command_id, None)
             metrics.POWER_COMMANDS_ENDED.labels(step.status.value).inc()
             log.info(
                 "command_ended",

@@ -180,7 +180,7 @@ def stepped(entry: Entry, step: PowerStep, *, now: datetime) -> Entry:
     is_news = all(each.status is not step.status for each in entry.record.steps)
     is_belied = _is_belied(entry.record, step)
     if not is_news and (entry.is_final or is_belied or not is_end):
-        return entry
+        return _explained(entry, step, now)
     moment = PowerMoment(status=step.status, at=step.at, text=step.text)
     record = entry.record.evolve({"steps": _with(entry.record.steps, moment)})
     is_final = entry.is_final and not _belies(step, record)
@@ -188,6 +188,15 @@ def stepped(entry: Entry, step: PowerStep, *, now: datetime) -> Entry:
         text = step.text or (record.text if step.status is record.status else "") if is_end else ""
         record = record.evolve({"status": _furthest(record, step), "agent": step.agent, "text": text})
     return replace(entry, record=record, heard_at=now, is_final=is_final or (is_end and not is_belied))
+
+
+def _explained(entry: Entry, step: PowerStep, now: datetime) -> Entry:
+    """The command, with the latest word of its agent why it is where it was before."""
+    record = entry.record
+    is_there = record.status.is_pending and step.status is record.status and step.agent == record.agent
+    if not is_there or step.text in {"", record.text}:
+        return entry
+    return replace(entry, record=record.evolve({"text": step.text}), heard_at=now)
 
 
 def _belies(step: PowerStep, record: PowerRecord) -> bool:

@@ -450,6 +450,26 @@ async def test_a_repeated_step_changes_nothing(store: WholeStore) -> None:
     assert await store.get("skia-1") == machine
 
 
+async def test_a_pending_command_tells_why_it_takes_so_long(store: WholeStore) -> None:
+    """In its agent's latest words, until it moves on. Nobody else's word counts, and no step is added."""
+    await ready(store)
+    wish = await ordered(store, command())
+    await store.apply_power([step(wish, PowerStatus.ACCEPTED)], now=later(1))
+    before = await record_of(store, wish)
+
+    await store.apply_power([step(wish, PowerStatus.ACCEPTED, 2, text="no answer")], now=later(2))
+    await store.apply_power([step(wish, PowerStatus.ACCEPTED, 3, text="connection refused")], now=later(3))
+    await store.apply_power([step(wish, PowerStatus.ACCEPTED, 4, text="?", agent="rack5")], now=later(4))
+    await store.apply_power([step(wish, PowerStatus.ACCEPTED, 1)], now=later(5))
+
+    assert await record_of(store, wish) == before.evolve({"text": "connection refused"})
+    await store.apply_power([step(wish, PowerStatus.OFF, 6)], now=later(6))
+    await store.apply_power([step(wish, PowerStatus.ACCEPTED, 3, text="too late")], now=later(7))
+    assert (await record_of(store, wish)).text == ""
+    await store.apply_power(cycle(wish), now=later(8))
+    assert (await record_of(store, wish)).text == ""
+
+
 async def test_a_batch_leaves_what_one_call_for_each_would_leave(store: WholeStore) -> None:
     """For several machines, with steps and reports mixed."""
     one, two = command("skia-1"), command("skia-2", action=PowerAction.OFF)

@@ -61,8 +61,13 @@ class FakeLab(ControlPlane):
         self.tell(command.model_copy(update={"cancelled": True}))
 
     def statuses(self, command: PowerCommand) -> list[PowerStatus]:
-        """What was told of it, in order."""
-        return [step.status for step in self.steps(command)]
+        """How far it was told to be, in order."""
+        return [step.status for step in self.steps(command) if not (step.status.is_pending and step.text)]
+
+    def explanations(self, command: PowerCommand) -> list[tuple[PowerStatus, str]]:
+        """Where it was told to take so long, and why."""
+        steps = self.steps(command)
+        return [(step.status, step.text) for step in steps if step.status.is_pending and step.text]
 
     def steps(self, command: PowerCommand) -> list[PowerStep]:
         return [

@@ -267,6 +267,7 @@ async def test_a_controller_that_fails_a_command_is_in_error_at_once_and_availab
         command = lab.order(new(delay_s=0.05))
         await until(lambda: state() is PowerCycleState.IN_ERROR)
         assert lab.reports("m2")[-1].text == "no connection"
+        await until(lambda: lab.explanations(command) == [(OFF, "no connection")])
         host.switch().faults = {}
         await until(lambda: state() is PowerCycleState.AVAILABLE)
         assert host.switch().done.count("probe") == probes
