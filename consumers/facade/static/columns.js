@@ -67,7 +67,7 @@ export const COLUMNS = [
   {
     key: "power",
     title: "Power",
-    hint: "Cycle a machine's power, or see how far that is",
+    hint: "Cycle a machine's power (key C), or see how far that is",
     width: 100,
     priority: 4,
     sortKey: (machine) => powerRank(machine.power),
