@@ -270,6 +270,8 @@ async def _watch(
         for record in await _looked(facade, [each.command.id for each in waiting]):
             for moment in record.steps[len(known[record.command.id].steps) :]:
                 _tell(order, record, moment.status.value + (f" ({moment.text})" if moment.text else ""))
+            if record.status.is_pending and record.text not in ("", known[record.command.id].text):
+                _tell(order, record, f"still {record.status}: {record.text}")
             known[record.command.id] = record
     bad = [
         each for each in known.values() if not each.status.is_pending and each.status is not PowerStatus.DONE

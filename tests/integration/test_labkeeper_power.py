@@ -133,6 +133,25 @@ async def test_waiting_tells_every_step_and_ends_with_the_last(lab: Lab) -> None
     assert (result.code, result.lines) == (0, ["a: queued", "a: accepted", "a: off", "a: done"])
 
 
+async def test_a_step_that_takes_long_says_why(lab: Lab) -> None:
+    await powered(lab, "a")
+    told = asyncio.create_task(power(lab, "cycle", "a", "--wait", "--timeout", "3"))
+    async with asyncio.timeout(DEADLINE_S):
+        while not (waiting := await pending(lab)):
+            await asyncio.sleep(0.01)
+    for text in ("", "no answer within 10 s"):
+        step = PowerStep(
+            command_id=waiting[0].command.id,
+            machine_id="a",
+            status=PowerStatus.ACCEPTED,
+            at=to_milliseconds(NOW),
+            agent="rack4",
+            text=text,
+        )
+        await lab.store.apply_power([step], now=NOW, announce=True)
+    assert "a: still accepted: no answer within 10 s" in (await told).lines
+
+
 async def test_one_that_fails_does_not_hide_behind_the_others(lab: Lab) -> None:
     await powered(lab, "a", "b")
     async with Agent(lab, b=PowerStatus.FAILED), asyncio.timeout(DEADLINE_S):

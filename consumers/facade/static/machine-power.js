@@ -113,7 +113,7 @@ class MachinePower extends HTMLElement {
     const { power, description } = this.#machine;
     const { action, status, pending, trouble, inError } = power;
     const matches = this.#record?.command.action === action && this.#record?.status === status;
-    const text = [powerText(power), matches && !pending ? withLocalTimes(this.#record.text) : ""].filter(Boolean).join(": ");
+    const text = [powerText(power), matches ? withLocalTimes(this.#record.text) : ""].filter(Boolean).join(": ");
     const key = JSON.stringify([text, pending, inError, description.Healing]);
     if (this.#status.dataset.key === key) return; // what is read aloud must not be written again
     this.#status.dataset.key = key;
