@@ -19,7 +19,6 @@ import click
 
 from consumers.powercycle_agent.configuration import read_inventory
 from consumers.powercycle_agent.control import ControlPlane
-from consumers.powercycle_agent.executor import Patience
 from consumers.powercycle_agent.http_control import Access, HttpControl, check_url
 from consumers.powercycle_agent.identity import alone_in, owner_of
 from consumers.powercycle_agent.locks import Locks
@@ -29,6 +28,7 @@ from consumers.powercycle_agent.reload import Configuration
 from consumers.powercycle_agent.service import Agent, Parts
 from consumers.powercycle_agent.settings import LEASE_S, SHORTEST_LEASE_S, AgentSettings
 from consumers.powercycle_agent.soft_reboot import ask_to_reboot
+from consumers.powercycle_agent.switching import Patience
 from pipeline import command as commands
 from pipeline.broker.greeting import greet
 from pipeline.clock import SystemClock

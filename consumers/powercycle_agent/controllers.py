@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from consumers.powercycle_agent.drivers.protocol import PowerDriver
-from consumers.powercycle_agent.executor import Executor, Relinquished
+from consumers.powercycle_agent.executor import Executor
 from consumers.powercycle_agent.inventory import Controller, Outlet
 from consumers.powercycle_agent.journal import AlreadyKnown, Entry
 from consumers.powercycle_agent.locks import ControllerBusy, Locks
 from consumers.powercycle_agent.probing import States, trouble_of
 from consumers.powercycle_agent.settings import AgentSettings
+from consumers.powercycle_agent.switching import Relinquished
 from pipeline import logs
 from pipeline.broker.waiting import is_set_within
 from pipeline.clock import Clock

@@ -16,7 +16,7 @@ from typing import Final
 
 from consumers.powercycle_agent.drivers.errors import DriverError
 from consumers.powercycle_agent.drivers.protocol import PowerDriver
-from consumers.powercycle_agent.executor import Executor, Patience, Reboot, steps_of
+from consumers.powercycle_agent.executor import Executor, Reboot, steps_of
 from consumers.powercycle_agent.inventory import Controller, Inventory, Outlet
 from consumers.powercycle_agent.journal import Entry, Journal
 from consumers.powercycle_agent.lab_client import Lab
@@ -25,6 +25,7 @@ from consumers.powercycle_agent.locks import ControllerBusy, Locks
 from consumers.powercycle_agent.old_messages import say, say_step
 from consumers.powercycle_agent.ordering import Problem
 from consumers.powercycle_agent.probing import trouble_of
+from consumers.powercycle_agent.switching import Patience
 from pipeline.clock import Clock
 from pipeline.errors import LabkeeperError, Rejected, Retryable
 from schemas.ids import new_ulid

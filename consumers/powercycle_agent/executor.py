@@ -7,125 +7,48 @@ the journal keeps the debt. Whoever calls holds the controller's lock (`locks.Lo
 from __future__ import annotations
 
 import asyncio
-import itertools
-import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
-from consumers.powercycle_agent.drivers.errors import (
-    DriverError,
-    NotConfirmed,
-    NotInstalled,
-    NotReached,
-    TurnedAway,
-    UnknownPort,
-    Unreachable,
-)
-from consumers.powercycle_agent.drivers.protocol import PortState, PowerDriver
+from consumers.powercycle_agent.drivers.errors import DriverError
+from consumers.powercycle_agent.drivers.protocol import PowerDriver
 from consumers.powercycle_agent.drivers.settings import SoftReboot
 from consumers.powercycle_agent.inventory import Outlet
 from consumers.powercycle_agent.journal import Entry, Intent, Journal, JournalUnwritable
 from consumers.powercycle_agent.plain_text import plain
+from consumers.powercycle_agent.switching import (
+    Mandate,
+    Met,
+    Patience,
+    Relinquished,
+    Run,
+    Switch,
+    Trouble,
+    Unlimited,
+    names_of,
+)
 from pipeline import logs
-from pipeline.broker.waiting import is_set_within
 from pipeline.clock import Clock
-from pipeline.retry import Backoff
 from schemas.power import PowerAction, PowerCommand, PowerMoment, PowerRecord, PowerStatus, PowerStep
 
 Result = TypeVar("Result")
 
 log = logs.get_logger()
 
-_HOPELESS: Final = (TurnedAway, UnknownPort, NotInstalled)
-"""Nothing was switched, and trying again will not help."""
-_OF_THE_CONTROLLER: Final = (Unreachable, TurnedAway, NotInstalled)
-"""The controller cannot be used, not only this port."""
 _TEXT_LIMIT: Final = 2000
 _STEPS_BEFORE: Final = 4
-_HURRIED_PAUSE: Final = 1.0
 
 NOT_KNOWN: Final = "the port's state is not known"
 """Said of a command that failed and may have left its port off."""
 _CARRIED_ON: Final = "interrupted, and carried on"
 
 
-class Relinquished(Exception):
-    """We may not drive the port any more, or are ending. The journal keeps the command for whoever goes on with it."""
-
-
-class Mandate(Protocol):
-    """Whether we are the ones to drive these ports."""
-
-    def left(self) -> float:
-        """Seconds for which we surely are; 0 or less: not any more."""
-        ...
-
-
-class Unlimited:
-    """A person at the keyboard needs nobody's leave."""
-
-    def left(self) -> float:
-        """For ever."""
-        return math.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How often and how long something is tried. All in seconds but `off_tries`."""
-
-    call: float = 30.0
-    """One call of a driver. Drivers have limits of their own, mostly 10 s; this one holds for all."""
-    off_tries: int = 3
-    on: float = 120.0
-    """For switching on, and never fewer tries than for off: this is the half that hurts."""
-    first_pause: float = 0.5
-    longest_pause: float = 15.0
-    reserve: float = 10.0
-    """A port is switched on early when the mandate has less left: who comes after us may not exist."""
-    ending: float = 25.0
-    """For what is under way when the process is asked to end."""
-
-
 Tell = Callable[[PowerStep, Entry | None], None]
 """Takes a step that is safe in the journal; with None nothing was begun, and no journal knows of it."""
 
-Met = Callable[[Entry, Outlet, str], None]
-"""Takes how a try at a port went, where that says something of the controller: why it cannot be used, or empty if it answers."""
-
 Reboot = Callable[[str, SoftReboot], Awaitable[str]]
 """Ask the machine to reboot over SSH. Empty: it went away and came back; otherwise why the port must be cycled after all."""
-
-
-@dataclass(slots=True)
-class _Run:
-    """A command under way."""
-
-    entry: Entry
-    outlet: Outlet
-    driver: PowerDriver
-    hurry: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set: come to an end, with the port on."""
-    is_untouched: bool = False
-    """Surely nothing was switched for it so far, by us or by whoever began it."""
-    notes: list[str] = field(default_factory=list)
-    """What the end has to say beside that it is one."""
-    off_since: float | None = None
-    """Monotonic."""
-
-    @property
-    def action(self) -> PowerAction:
-        return self.entry.command.action
-
-
-@dataclass(frozen=True, slots=True)
-class _Trouble:
-    """Why a port is not in the state that was asked for."""
-
-    text: str
-    is_untouched: bool
-    """Surely nothing was switched."""
 
 
 class Executor:
@@ -139,7 +62,7 @@ class Executor:
         *,
         agent: str,
         reboot: Reboot | None = None,
-        patience: Patience = Patience(),
+        patience: Patience = Patience(),  # noqa: B008  # frozen
         mandate: Mandate | None = None,
         met: Met | None = None,
     ) -> None:
@@ -150,8 +73,7 @@ class Executor:
         self._agent = agent
         self._reboot = reboot
         self._patience = patience
-        self._mandate = mandate or Unlimited()
-        self._met = met
+        self._switch = Switch(clock, patience, mandate or Unlimited(), met)
 
     async def carry_out(
         self, command: PowerCommand, outlet: Outlet, driver: PowerDriver, *, brings_command: bool = False
@@ -174,7 +96,7 @@ class Executor:
             except JournalUnwritable as error:
                 return self.decline(command, PowerStatus.REFUSED, str(error), brings_command=brings_command)
             self._tell(step_of(entry, accepted, self._agent), entry)
-            return await self._drive(_Run(entry, outlet, driver, hurry, is_untouched=True), is_wanted=True)
+            return await self._drive(Run(entry, outlet, driver, hurry, is_untouched=True), is_wanted=True)
 
         return await self._to_the_end(work)
 
@@ -190,7 +112,7 @@ class Executor:
                 entry = await asyncio.to_thread(self._journal.begin, intent)
             except JournalUnwritable as error:  # it has been begun: refused is not what it is
                 raise Relinquished(str(error)) from error
-            run = _Run(entry, outlet, driver, hurry, notes=[_CARRIED_ON])
+            run = Run(entry, outlet, driver, hurry, notes=[_CARRIED_ON])
             return await self._drive(run, is_wanted=not restores)
 
         return await self._to_the_end(work)
@@ -202,7 +124,7 @@ class Executor:
         """
 
         async def work(hurry: asyncio.Event) -> Entry:
-            run = _Run(entry, outlet, driver, hurry, notes=[_CARRIED_ON])
+            run = Run(entry, outlet, driver, hurry, notes=[_CARRIED_ON])
             return await self._drive(run, is_wanted=is_wanted)
 
         return await self._to_the_end(work)
@@ -210,7 +132,7 @@ class Executor:
     async def settle(self, entry: Entry, driver: PowerDriver, *, reads_back: bool) -> str:
         """Try once to switch a port on that is owed. Empty: it is on; otherwise why not. Raises `Relinquished`."""
         try:
-            await self._on_once(entry.intent.port, driver, reads_back=reads_back)
+            await self._switch.on_once(entry.intent.port, driver, reads_back=reads_back)
         except DriverError as error:
             return str(error)
         await asyncio.to_thread(entry.settle)
@@ -266,7 +188,7 @@ class Executor:
             await _ended_within(task, self._patience.ending)
             raise
 
-    async def _drive(self, run: _Run, *, is_wanted: bool) -> Entry:
+    async def _drive(self, run: Run, *, is_wanted: bool) -> Entry:
         try:
             await self._act(run, is_wanted=is_wanted)
         finally:
@@ -274,40 +196,40 @@ class Executor:
                 run.entry.release()
         return run.entry
 
-    async def _act(self, run: _Run, *, is_wanted: bool) -> None:
+    async def _act(self, run: Run, *, is_wanted: bool) -> None:
         match run.action:
             case PowerAction.CYCLE:
                 await self._cycle(run, is_wanted=is_wanted)
             case PowerAction.ON:
-                await self._end_with(run, await self._switch_on(run), "the port is not known to be on")
+                await self._end_with(run, await self._switch.on(run), "the port is not known to be on")
             case PowerAction.OFF if is_wanted:
-                await self._end_with(run, await self._switch_off(run), "the port is not known to be off")
+                await self._end_with(run, await self._switch.off(run), "the port is not known to be off")
             case PowerAction.OFF:
                 await self._end(run, PowerStatus.FAILED, "interrupted; the port is not known to be off")
 
-    async def _cycle(self, run: _Run, *, is_wanted: bool) -> None:
+    async def _cycle(self, run: Run, *, is_wanted: bool) -> None:
         if run.entry.reached is PowerStatus.ACCEPTED:
             if not is_wanted or self._clock.now() >= run.entry.command.expires_at:
                 await self._restore(
-                    run, _Trouble("interrupted before the port was known to be off", is_untouched=False)
+                    run, Trouble("interrupted before the port was known to be off", is_untouched=False)
                 )
                 return
             if await self._rebooted(run):
                 await self._end(run, PowerStatus.DONE, "rebooted over SSH; its port was not touched")
                 return
-            trouble = await self._switch_off(run)
+            trouble = await self._switch.off(run)
             if trouble is not None:
                 await self._restore(run, trouble)
                 return
             run.off_since = time.monotonic()
             await self._step(run, PowerStatus.OFF)
-        await self._stay_off(run)
+        await self._switch.stay_off(run)
         await self._light_up(run)
 
-    async def _light_up(self, run: _Run) -> None:
-        trouble = await self._switch_on(run)
+    async def _light_up(self, run: Run) -> None:
+        trouble = await self._switch.on(run)
         if trouble is not None:
-            log.error("port_stays_off", **_names(run), reason=trouble.text)
+            log.error("port_stays_off", **names_of(run), reason=trouble.text)
             text = (
                 f"the port was switched off and cannot be switched on: {trouble.text}; trying on until it is"
             )
@@ -316,30 +238,28 @@ class Executor:
         await self._step(run, PowerStatus.ON, settles=True)
         await self._end(run, PowerStatus.DONE, "; ".join(run.notes))
 
-    async def _restore(self, run: _Run, trouble: _Trouble) -> None:
+    async def _restore(self, run: Run, trouble: Trouble) -> None:
         """The port is not known to be off: see to it that it is on, and end as failed."""
         if trouble.is_untouched:
             await self._end(run, PowerStatus.FAILED, f"{trouble.text}; nothing was switched")
             return
-        again = await self._switch_on(run)
+        again = await self._switch.on(run)
         if again is None:
             await self._end(run, PowerStatus.FAILED, f"{trouble.text}; the port is on")
             return
-        log.error("port_state_unknown", **_names(run), reason=again.text)
+        log.error("port_state_unknown", **names_of(run), reason=again.text)
         why = "" if again.text == trouble.text else f": {again.text}"
         text = f"{trouble.text}; {NOT_KNOWN}{why}; trying on until it is on"
         await self._end(run, PowerStatus.FAILED, text, settles=False)
 
-    async def _end_with(self, run: _Run, trouble: _Trouble | None, without: str) -> None:
+    async def _end_with(self, run: Run, trouble: Trouble | None, without: str) -> None:
         if trouble is None:
             await self._end(run, PowerStatus.DONE, "; ".join(run.notes))
             return
         what = "nothing was switched" if trouble.is_untouched else without
         await self._end(run, PowerStatus.FAILED, f"{trouble.text}; {what}")
 
-    # --- the port ------------------------------------------------------------------------------------------------------
-
-    async def _rebooted(self, run: _Run) -> bool:
+    async def _rebooted(self, run: Run) -> bool:
         how = run.outlet.controller.soft_reboot
         if how is None or self._reboot is None:
             return False
@@ -358,127 +278,15 @@ class Executor:
             run.notes.append(f"the machine did not reboot over SSH ({trouble}), so its port was cycled")
         return not trouble
 
-    async def _switch_off(self, run: _Run) -> _Trouble | None:
-        if run.hurry.is_set():
-            raise Relinquished("asked to end before the port was touched")
-        backoff = self._backoff()
-        trouble = ""
-        for left in reversed(range(self._patience.off_tries)):
-            try:
-                await self._call(lambda: run.driver.off(run.outlet.port))
-            except _HOPELESS as error:
-                self._meet(run, error)
-                return _Trouble(str(error), run.is_untouched)
-            except DriverError as error:
-                run.is_untouched = run.is_untouched and isinstance(error, NotReached)
-                trouble = str(error)
-                self._meet(run, error)
-                log.warning("off_failed", **_names(run), reason=trouble, tries_left=left)
-            else:
-                run.is_untouched = False
-                self._meet(run, None)
-                return None
-            if left and await is_set_within(run.hurry, backoff.next()):
-                break
-        return _Trouble(trouble, run.is_untouched)
-
-    async def _stay_off(self, run: _Run) -> None:
-        delay = run.entry.command.delay_s or run.outlet.controller.off_for.total_seconds()
-        began = run.off_since
-        if began is None:
-            began = time.monotonic() - self._off_for_so_far(run.entry, delay)
-        while (rest := began + delay - time.monotonic()) > 0:
-            spare = self._mandate.left() - self._patience.reserve
-            if run.hurry.is_set() or spare <= 0:
-                why = (
-                    "the agent was asked to end"
-                    if run.hurry.is_set()
-                    else "the agent lost touch with the lab"
-                )
-                run.notes.append(
-                    f"the port was off for {delay - rest:.1f} s and not for {delay:g} s, because {why}"
-                )
-                return
-            await is_set_within(run.hurry, min(rest, spare))
-
-    def _off_for_so_far(self, entry: Entry, delay: float) -> float:
-        off = entry.moment(PowerStatus.OFF)
-        if off is None or entry.moment(PowerStatus.ON) is not None:
-            return delay
-        return min(delay, max(0.0, (self._clock.now() - off.at).total_seconds()))
-
-    async def _switch_on(self, run: _Run) -> _Trouble | None:
-        deadline = time.monotonic() + self._patience.on
-        backoff = self._backoff()
-        driver = run.outlet.controller.driver
-        for tries in itertools.count(1):
-            try:
-                await self._on_once(
-                    run.outlet.port, run.driver, reads_back=driver is None or driver.reads_back
-                )
-            except _HOPELESS as error:
-                self._meet(run, error)
-                return _Trouble(str(error), run.is_untouched)
-            except DriverError as error:
-                run.is_untouched = run.is_untouched and isinstance(error, NotReached)
-                self._meet(run, error)
-                pause = backoff.next()
-                log.warning("on_failed", **_names(run), reason=str(error), retry_in_s=round(pause, 2))
-                is_time_up = run.is_untouched or time.monotonic() + pause >= deadline
-                if tries >= self._patience.off_tries and is_time_up:
-                    return _Trouble(str(error), run.is_untouched)
-                await _paused(run.hurry, pause)
-            else:
-                self._meet(run, None)
-                break
-        return None
-
-    def _meet(self, run: _Run, error: DriverError | None) -> None:
-        if self._met is not None and (error is None or isinstance(error, _OF_THE_CONTROLLER)):
-            self._met(run.entry, run.outlet, "" if error is None else str(error))
-
-    async def _on_once(self, port: str, driver: PowerDriver, *, reads_back: bool) -> None:
-        await self._call(lambda: driver.on(port))
-        if not reads_back:
-            return
-        try:
-            state = await self._call(lambda: driver.status(port))
-        except DriverError:
-            return  # it has confirmed; that it does not answer twice is the next probe's business
-        if state is PortState.OFF:
-            raise NotConfirmed(f"port {port} was switched on and is off")
-
-    async def _call(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """One call of a driver, within its limit and within the mandate."""
-        left = self._mandate.left()
-        if left <= 0:
-            raise Relinquished("another agent may drive the port by now")
-        limit = min(self._patience.call, left)
-        try:
-            async with asyncio.timeout(limit):
-                return await call()
-        except DriverError:
-            raise
-        except TimeoutError as error:
-            if self._mandate.left() <= 0:
-                raise Relinquished("another agent may drive the port by now") from error
-            raise Unreachable(f"no answer within {limit:.0f} s") from error
-        except Exception as error:  # of somebody's driver: a bug there must not leave a port off
-            log.exception("driver_failed")
-            raise NotConfirmed(f"the driver failed: {type(error).__name__}: {error}") from error
-
     # --- what is told --------------------------------------------------------------------------------------------------
 
-    async def _step(self, run: _Run, status: PowerStatus, text: str = "", *, settles: bool = False) -> None:
+    async def _step(self, run: Run, status: PowerStatus, text: str = "", *, settles: bool = False) -> None:
         moment = PowerMoment(status=status, at=self._clock.now(), text=told(text))
         await asyncio.to_thread(run.entry.record, moment, settles=settles)
         self._tell(step_of(run.entry, moment, self._agent), run.entry)
 
-    async def _end(self, run: _Run, status: PowerStatus, text: str, *, settles: bool = True) -> None:
+    async def _end(self, run: Run, status: PowerStatus, text: str, *, settles: bool = True) -> None:
         await self._step(run, status, text, settles=settles)
-
-    def _backoff(self) -> Backoff:
-        return Backoff(self._patience.first_pause, self._patience.longest_pause)
 
 
 def steps_of(entry: Entry, agent: str) -> list[PowerStep]:
@@ -502,23 +310,6 @@ def step_of(entry: Entry, moment: PowerMoment, agent: str) -> PowerStep:
 def told(text: str) -> str:
     """A driver's words, perhaps a device's own, as messages, database and terminals take them."""
     return plain(text[:_TEXT_LIMIT])[:_TEXT_LIMIT]
-
-
-def _names(run: _Run) -> dict[str, str]:
-    return {
-        "command": run.entry.command.id,
-        "machine": run.outlet.machine_id,
-        "controller": run.outlet.controller.name,
-        "port": run.outlet.port,
-    }
-
-
-async def _paused(hurry: asyncio.Event, seconds: float) -> None:
-    """Wait before the next try; a short while only for who is in a hurry."""
-    if hurry.is_set():
-        await asyncio.sleep(min(seconds, _HURRIED_PAUSE))
-    else:
-        await is_set_within(hurry, seconds)
 
 
 async def _ended_within(task: asyncio.Task[Any], seconds: float) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from consumers.powercycle_agent.executor import Patience
+from consumers.powercycle_agent.switching import Patience
 
 LEASE_S: Final = 30.0
 SHORTEST_LEASE_S: Final = 3.0

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from consumers.powercycle_agent.drivers.secrets import PASSWORD_VARIABLE
-from consumers.powercycle_agent.executor import Patience
 from consumers.powercycle_agent.places import KNOWN_HOSTS_VARIABLE
+from consumers.powercycle_agent.switching import Patience
 from consumers.watchdog.policy_source import PolicySource
 from producers.labkeeper.__main__ import umbrella
 from tests.deployment.chart import (

@@ -14,8 +14,8 @@ import yaml
 
 from consumers.notifier.configuration import read_configuration
 from consumers.powercycle_agent.configuration import read_inventory
-from consumers.powercycle_agent.executor import Patience
 from consumers.powercycle_agent.registry import Registry
+from consumers.powercycle_agent.switching import Patience
 from consumers.watchdog.policy_source import PolicySource
 from infra.servers.errors import ServerUnavailable
 from pipeline.settings import BrokerKind

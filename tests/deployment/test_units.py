@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from consumers.powercycle_agent.executor import Patience
 from consumers.powercycle_agent.places import STATE_VARIABLE, SYSTEM_STATE
+from consumers.powercycle_agent.switching import Patience
 from tests.deployment.places import INFRA, complaint_about
 
 UNITS = INFRA / "systemd"

@@ -21,7 +21,6 @@ from consumers.powercycle_agent.drivers.errors import Unreachable
 from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.drivers.settings import ControllerSettings
-from consumers.powercycle_agent.executor import Patience
 from consumers.powercycle_agent.http_control import Access, HttpControl
 from consumers.powercycle_agent.identity import alone_in, owner_of
 from consumers.powercycle_agent.inventory import Controller, Inventory
@@ -29,6 +28,7 @@ from consumers.powercycle_agent.locks import Locks
 from consumers.powercycle_agent.reload import Configuration
 from consumers.powercycle_agent.service import Agent, Parts
 from consumers.powercycle_agent.settings import AgentSettings
+from consumers.powercycle_agent.switching import Patience
 from pipeline import logs
 from pipeline.clock import SystemClock
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from consumers.powercycle_agent.control import ControlPlane
-from consumers.powercycle_agent.executor import Patience
 from consumers.powercycle_agent.inventory import Controller, Inventory
 from consumers.powercycle_agent.reload import Configuration
 from consumers.powercycle_agent.service import Agent, Parts
 from consumers.powercycle_agent.settings import AgentSettings
+from consumers.powercycle_agent.switching import Patience
 from pipeline.clock import Clock, SystemClock
 from pipeline.errors import BrokerUnavailable, Misconfigured, Rejected
 from schemas.power import (

@@ -20,9 +20,10 @@ from consumers.powercycle_agent.drivers.errors import (
 )
 from consumers.powercycle_agent.drivers.protocol import PortState
 from consumers.powercycle_agent.drivers.settings import SoftReboot
-from consumers.powercycle_agent.executor import Executor, Patience, Relinquished
+from consumers.powercycle_agent.executor import Executor
 from consumers.powercycle_agent.inventory import Outlet
 from consumers.powercycle_agent.journal import AlreadyKnown, Entry, Journal
+from consumers.powercycle_agent.switching import Patience, Relinquished
 from pipeline.clock import ManualClock
 from schemas.power import PowerAction, PowerMoment, PowerRecord, PowerStatus, PowerStep
 from tests.unit.consumers.powercycle_agent.fake_power import START, FakeDriver, Switch, order, outlet
@@ -187,7 +188,7 @@ async def test_the_same_command_is_not_carried_out_twice(rack: Rack) -> None:
 async def test_each_try_tells_whether_the_controller_can_be_used(rack: Rack) -> None:
     rack.switch.faults = {"off": [Unreachable("gone"), NotConfirmed("no")], "on": [NotReached("no way")]}
     met: list[str] = []
-    rack.executor._met = lambda _entry, _outlet, trouble: met.append(trouble)
+    rack.executor._switch._met = lambda _entry, _outlet, trouble: met.append(trouble)
 
     await rack.carry_out()
 

@@ -15,9 +15,9 @@ from structlog.testing import capture_logs
 from consumers.powercycle_agent import service
 from consumers.powercycle_agent.drivers.errors import NotConfirmed, NotReached, Unreachable
 from consumers.powercycle_agent.drivers.protocol import PortState
-from consumers.powercycle_agent.executor import Patience
 from consumers.powercycle_agent.journal import Entry, Intent, Journal
 from consumers.powercycle_agent.locks import Locks
+from consumers.powercycle_agent.switching import Patience
 from pipeline.clock import SystemClock
 from schemas.description import PowerCycleState
 from schemas.power import PowerAction, PowerCommand, PowerMoment, PowerStatus, PowerStep
