@@ -24,7 +24,7 @@ check:
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
-	$(PY) -m pytest tests/unit -q -n auto
+	$(PY) -m pytest tests/unit -q -n auto -m "not slow"
 
 bench:
 	@sh infra/bootstrap.sh test

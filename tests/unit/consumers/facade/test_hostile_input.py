@@ -13,6 +13,8 @@ import pytest
 from tests.hostile import HOSTILE_EVENTS, event
 from tests.unit.consumers.facade.lab import Lab
 
+pytestmark = pytest.mark.slow
+
 
 async def exchange(lab: Lab, sent: bytes) -> tuple[int, str]:
     """Status and body of the answer to these bytes."""

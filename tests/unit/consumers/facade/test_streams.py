@@ -18,6 +18,8 @@ from pipeline import metrics
 from tests.unit.consumers.facade.broken import AwayStore
 from tests.unit.consumers.facade.lab import Lab, SseClient, running, until, watching
 
+pytestmark = pytest.mark.slow
+
 FLEET_STREAM = "/api/v1/machines/watch"
 ONE_STREAM = "/api/v1/machines/rack4-07/watch"
 OLD_STREAM = "/json/v1/machine/sse/description/updated?stream=rack4-07"

@@ -39,6 +39,8 @@ from tests.unit.consumers.fleet_stats.lab import (
     until,
 )
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_window_is_told_once_its_end_and_the_grace_have_passed() -> None:
     lab = Lab()

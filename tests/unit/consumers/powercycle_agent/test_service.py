@@ -24,6 +24,8 @@ from schemas.power import PowerAction, PowerCommand, PowerMoment, PowerStatus, P
 from tests.unit.consumers.powercycle_agent.fake_lab import LEASE_S, FakeLab, Host, until
 from tests.unit.consumers.powercycle_agent.fake_power import controller, order
 
+pytestmark = pytest.mark.slow
+
 ACCEPTED, OFF, ON, DONE, FAILED = (
     PowerStatus.ACCEPTED,
     PowerStatus.OFF,
@@ -304,7 +306,10 @@ async def test_a_port_that_is_owed_is_still_owed_after_a_restart(lab: FakeLab, h
     async with host.agent():
         await until(lambda: host.switch().states["1"] is PortState.ON)
 
-    assert lab.statuses(command) == [ACCEPTED, OFF, FAILED]
+    told = lab.statuses(
+        command
+    )  # again after the restart, if the first agent ended before it knew that all was taken
+    assert list(dict.fromkeys(told)) == [ACCEPTED, OFF, FAILED]
 
 
 async def test_an_agent_that_is_asked_to_stop_switches_the_port_on_and_says_so(

@@ -13,6 +13,8 @@ from consumers.powercycle_agent.drivers.settings import SoftReboot
 from consumers.powercycle_agent.soft_reboot import BOOT_ID, REBOOT, Outcome, soft_reboot
 from tests.unit.consumers.powercycle_agent.machine import FOR_GOOD, Machine, key
 
+pytestmark = pytest.mark.slow
+
 HOST = "127.0.0.1"
 
 

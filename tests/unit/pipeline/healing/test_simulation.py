@@ -5,9 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
+import pytest
+
 from schemas.power import PowerAction
 from tests.unit.pipeline.healing.oracle import judge
 from tests.unit.pipeline.healing.simulated_lab import Box, Lab, hours, minutes
+
+pytestmark = pytest.mark.slow
 
 MONTH = timedelta(days=30)
 

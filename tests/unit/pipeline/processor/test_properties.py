@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from schemas.event import Event
 from schemas.wire import Dimensions
 from tests.unit.pipeline.processor.samples import MACHINE, NOW
 from tests.unit.pipeline.processor.strategies import descriptions, events, moments, unnumbered_events
+
+pytestmark = pytest.mark.slow
 
 POOLS = Pools([("SkiaInternal", "^skia-i-"), ("Skia", "^skia-")])
 

@@ -13,6 +13,8 @@ from schemas.fleet_stats import WHOLE_FLEET
 from schemas.health import Health
 from tests.unit.pipeline.statistics.lives import MINUTE, RULES, T0, fleet, lives, read, seen, told
 
+pytestmark = pytest.mark.slow
+
 UP, BUSY, DOWN = Health.AVAILABLE, Health.BUSY, Health.DOWN
 RECOVERING, MAINTENANCE = Health.RECOVERING, Health.MAINTENANCE
 HOUR_S = 3600

@@ -16,6 +16,8 @@ from tests.unit.producers.labkeeper.command_line import Result, labkeeper_beside
 from tests.unit.producers.labkeeper.facade_double import FacadeDouble, problem, sse
 from tests.unit.producers.labkeeper.fleet import T0, machine
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
 
 RESET = sse("reset", {}, id=1)

@@ -19,6 +19,8 @@ from consumers.powercycle_agent.drivers.terminal import table
 from tests.power_devices.edgeswitch import Cli, FakeEdgeSwitch, FakeUniFi
 from tests.power_devices.ssh_device import PASSWORD, USER
 
+pytestmark = pytest.mark.slow
+
 ENTER = ["enable", "terminal length 0"]
 
 

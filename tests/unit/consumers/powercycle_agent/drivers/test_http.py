@@ -31,6 +31,8 @@ from consumers.powercycle_agent.drivers.http import (
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from infra.servers.kafka.certificates import Certificates
 
+pytestmark = pytest.mark.slow
+
 NOWHERE = Path("/nonexistent")
 LOCATIONS = {
     "here": "/echo",

@@ -14,6 +14,8 @@ from consumers.powercycle_agent.drivers.protocol import PortState, PowerDriver
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from tests.power_devices.modbus import COILS, ON_VALUE, REGISTER, UNIT, FakeRelayBoard
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def board() -> AsyncIterator[FakeRelayBoard]:

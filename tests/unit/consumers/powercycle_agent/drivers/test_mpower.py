@@ -15,6 +15,8 @@ from tests.power_devices.device import Mood
 from tests.power_devices.mpower import FakeMPower
 from tests.power_devices.ssh_device import PASSWORD, USER
 
+pytestmark = pytest.mark.slow
+
 
 def settings(**keys: Any) -> MPowerSettings:
     entry = {"address": "127.0.0.1", "user": USER, "ports": {"skia-rpi-001": 1}} | keys

@@ -19,6 +19,8 @@ from tests.power_devices.homeassistant import TOKEN, FakeHomeAssistant
 from tests.power_devices.shelly import FakeShelly1
 from tests.power_devices.web_device import PASSWORD, WebPowerDevice
 
+pytestmark = pytest.mark.slow
+
 SECRETS = Secrets({"POWERCYCLE_PASSWORD": PASSWORD, "TOKEN": TOKEN}, Path("/nonexistent"))
 
 

@@ -15,6 +15,8 @@ from consumers.powercycle_agent.drivers.limits import connecting_within
 from consumers.powercycle_agent.drivers.reasons import plainly
 from consumers.powercycle_agent.drivers.secrets import Secrets
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("error", "words"),

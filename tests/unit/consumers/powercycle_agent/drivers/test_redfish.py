@@ -17,6 +17,8 @@ from consumers.powercycle_agent.drivers.secrets import Secrets
 from tests.power_devices.redfish import SYSTEMS, USER, FakeRedfish
 from tests.power_devices.web_device import PASSWORD, WebPowerDevice
 
+pytestmark = pytest.mark.slow
+
 SECRETS: Final = Secrets({"POWERCYCLE_PASSWORD": PASSWORD}, Path("/nonexistent"))
 
 

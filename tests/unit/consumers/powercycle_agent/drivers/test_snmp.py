@@ -26,6 +26,8 @@ from tests.power_devices.snmp_agent import (
     SnmpAgent,
 )
 
+pytestmark = pytest.mark.slow
+
 ON, OFF = PortState.ON, PortState.OFF
 SECRETS: Final = Secrets({"POWERCYCLE_PASSWORD": COMMUNITY}, Path("/nonexistent"))
 USER_3: Final = {"version": "3", "user": USER, "auth": "sha256", "auth_password": AUTH_PASSWORD}

@@ -18,6 +18,8 @@ from tests.power_devices.device import Mood
 from tests.power_devices.mpower import FakeMPower
 from tests.power_devices.ssh_device import PASSWORD, USER, key
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def strip() -> AsyncIterator[FakeMPower]:

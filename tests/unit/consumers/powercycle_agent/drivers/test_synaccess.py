@@ -15,6 +15,8 @@ from consumers.powercycle_agent.drivers.synaccess import KIND, SynaccessDriver, 
 from tests.power_devices.device import Mood
 from tests.power_devices.synaccess import FakeSynaccess
 
+pytestmark = pytest.mark.slow
+
 
 def settings(address: str = "http://127.0.0.1", **keys: Any) -> SynaccessSettings:
     return SynaccessSettings.model_validate({"address": address, "ports": {"a": 1}} | keys)

@@ -16,6 +16,8 @@ from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.drivers.webhook import KIND, WebhookDriver
 from tests.power_devices.web_device import PASSWORD, WebPowerDevice, basic
 
+pytestmark = pytest.mark.slow
+
 BLIND = {
     "on": {"path": "/on/{port}"},
     "off": {"path": "/off/{port}", "method": "GET"},

@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from consumers.powercycle_agent.drivers.protocol import PortState
 from consumers.powercycle_agent.drivers.wording import Wording
 
+pytestmark = pytest.mark.slow
+
 ON, OFF, UNKNOWN = PortState.ON, PortState.OFF, PortState.UNKNOWN
 
 
