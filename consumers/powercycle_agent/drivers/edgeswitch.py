@@ -10,8 +10,8 @@ voltage on it: switches take a moment. What is set lasts until the switch restar
       "rack-1": { address: "10.1.1.3", user: "ubnt", password_file: "/etc/labkeeper/rack-1", ports: { "pi-01": 1 } },
     }
 
-Written after the EdgeSwitch CLI Command Reference and recorded sessions of
-ES-24-250W and US-8-150W.
+Written after the EdgeSwitch CLI Command Reference and published recordings of ES-24-250W and US-8-150W; not run on
+hardware.
 """
 
 from __future__ import annotations

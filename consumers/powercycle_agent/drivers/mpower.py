@@ -7,7 +7,7 @@ of the agent's user, as it was with the old agent; a key file or a password may 
       "rack-1": { address: "10.1.1.2", user: "ubnt", ports: { "pi-01": 1 } },
     }
 
-Written after recorded sessions of mPower Pro strips with firmware 2.1.
+Written after published recordings of mPower Pro strips with firmware 2.1; not run on hardware.
 """
 
 from __future__ import annotations
