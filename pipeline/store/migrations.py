@@ -191,7 +191,15 @@ def _pending(
         if each.name in applied:
             _check(each, applied[each.name])
     pending = [each for each in known if each.name not in applied]
-    return pending if phase is Phase.ALL else _before_post(pending)
+    if phase is Phase.ALL:
+        return pending
+    return _before_post(pending) if applied else _up_to_pre(pending)
+
+
+def _up_to_pre(pending: Sequence[Migration]) -> Sequence[Migration]:
+    """In an empty database nothing has to wait for an earlier version's end, but for what may follow this version's start."""
+    last = max((place for place, each in enumerate(pending) if not each.is_post), default=-1)
+    return pending[: last + 1]
 
 
 def _before_post(pending: Sequence[Migration]) -> Sequence[Migration]:
