@@ -14,6 +14,7 @@ import click
 
 from pipeline.broker.kafka_config import parse_servers, read_config
 from pipeline.errors import LabkeeperError, MachineNotFound, Retryable, TooManyRejects, TurnedAway
+from pipeline.facade_access import TOKEN_VARIABLE
 from pipeline.processor.pools import Pools
 from pipeline.settings import (
     BrokerKind,
@@ -278,6 +279,17 @@ def settings(options: dict[str, Any]) -> tuple[Connections, ServiceSettings]:
     service = {name: options[name] for name in ("metrics_port", "metrics_host", "log_format", "log_level")}
     rest = {name: value for name, value in options.items() if name not in service}
     return _connections(**rest), service_settings(**service)
+
+
+def token_file_option(what: str) -> Callable[[Decorated], Decorated]:
+    """The option for a file with a token, for those that talk to a façade; `what` begins its help. The command gets `token_file`."""
+    return click.option(
+        "--token-file",
+        envvar="LABKEEPER_TOKEN_FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        show_envvar=True,
+        help=f"{what} Or put the token itself into {TOKEN_VARIABLE}.",
+    )
 
 
 def service_options(function: Decorated) -> Decorated:

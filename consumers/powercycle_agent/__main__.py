@@ -19,7 +19,7 @@ import click
 
 from consumers.powercycle_agent.configuration import read_inventory
 from consumers.powercycle_agent.control import ControlPlane
-from consumers.powercycle_agent.http_control import Access, HttpControl, check_url
+from consumers.powercycle_agent.http_control import Access, HttpControl
 from consumers.powercycle_agent.identity import alone_in, owner_of
 from consumers.powercycle_agent.locks import Locks
 from consumers.powercycle_agent.places import CONFIGURATION, secrets_of, state_directory
@@ -32,10 +32,10 @@ from consumers.powercycle_agent.switching import Patience
 from pipeline import command as commands
 from pipeline.broker.greeting import greet
 from pipeline.clock import SystemClock
+from pipeline.facade_access import TOKEN_VARIABLE, check_url
 from pipeline.service import serve
 from pipeline.settings import Connections, ServiceSettings
 
-TOKEN_VARIABLE: Final = "LABKEEPER_TOKEN"  # noqa: S105  # the name of a variable, not a token
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -96,13 +96,7 @@ def _agent_options(function: Decorated) -> Decorated:
 
 def _lab_options(function: Decorated) -> Decorated:
     for option in (
-        click.option(
-            "--token-file",
-            envvar="LABKEEPER_TOKEN_FILE",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            show_envvar=True,
-            help=f"With --url: file with the agent's API token. Or put the token itself into {TOKEN_VARIABLE}.",
-        ),
+        commands.token_file_option("With --url: file with the agent's API token."),
         click.option(
             "--url",
             envvar="LABKEEPER_URL",

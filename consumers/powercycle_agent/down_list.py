@@ -9,9 +9,10 @@ import aiohttp
 from pydantic import ValidationError
 
 from consumers.powercycle_agent.drivers.reasons import plainly
-from consumers.powercycle_agent.http_control import FacadeUnavailable, check_url, read_bounded
+from consumers.powercycle_agent.http_control import FacadeUnavailable, read_bounded
 from consumers.powercycle_agent.lab_client import Lab
 from pipeline.errors import LabkeeperError
+from pipeline.facade_access import check_url
 from schemas.wire import Bool, WireModel, explain
 
 DEVICE_SUFFIX: Final = "-device"

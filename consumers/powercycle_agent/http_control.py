@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 from pydantic import ValidationError
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from consumers.powercycle_agent.drivers.reasons import plainly
 from pipeline import logs
 from pipeline.errors import Misconfigured, Overloaded, Rejected, Retryable
+from pipeline.facade_access import Token
 from pipeline.retry import Backoff
 from pipeline.sse import EventStream, ServerSentEvent
 from schemas.api import LeaseState
@@ -41,8 +41,6 @@ _LATELY: Final = 1000
 _AT_ONCE: Final = 100
 _LARGEST: Final = 16 * 1024 * 1024
 _LONGEST_EVENT: Final = 256 * 1024
-_TOKEN_LIMIT: Final = 64 * 1024
-_TOKEN: Final = re.compile(r"[!-~]+")
 _SHOWN: Final = 300
 
 
@@ -63,32 +61,31 @@ class Access:
 
     def header(self) -> dict[str, str]:
         """Header to send; none without a token. Raises `FacadeUnavailable` when the file is not as it should be."""
-        token = self.token
-        if self.token_file is not None:
-            try:
-                with self.token_file.open(encoding="utf-8") as file:
-                    token = file.read(_TOKEN_LIMIT).strip()
-            except (OSError, UnicodeDecodeError) as error:  # being replaced, perhaps
-                raise FacadeUnavailable(
-                    f"the token file {self.token_file} cannot be read: {plainly(error)}"
-                ) from error
-        if token and not _TOKEN.fullmatch(token):
-            raise FacadeUnavailable("the token must be printable ASCII without blanks")
-        return {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            return Token(self.token, self.token_file).header()
+        except Misconfigured as error:  # being replaced, perhaps
+            raise FacadeUnavailable(str(error)) from error
 
 
-def check_url(url: str) -> str:
-    """The URL without a final slash. Raises `Misconfigured` unless it is http(s) with a host and nothing after the path."""
+@asynccontextmanager
+async def answered(
+    session: aiohttp.ClientSession,
+    access: Access,
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **options: Any,
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """What the façade answers, whatever it is. Raises `FacadeUnavailable`, also while the answer is read."""
+    sent = {**(headers or {}), **access.header()}
     try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment:
-        raise Misconfigured(f"{url!r} is no server address: give one such as https://labkeeper.example.org")
-    if parts.username or parts.password:
-        raise Misconfigured("a server address must not hold a user or password: use a token")
-    return url.rstrip("/")
+        async with session.request(
+            method, access.url + path, headers=sent, allow_redirects=False, **options
+        ) as answer:
+            yield answer
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise FacadeUnavailable(f"{access.url}{path}: {plainly(error)}") from error
 
 
 class HttpControl:
@@ -169,20 +166,12 @@ class HttpControl:
             return await read_bounded(answer)
 
     @asynccontextmanager
-    async def _request(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _request(self, method: str, path: str, **options: Any) -> AsyncIterator[aiohttp.ClientResponse]:
         """A successful answer. Raises `Rejected` for a body that is wrong, and `Retryable`s for all else."""
         options.setdefault("timeout", _REQUEST_TIME)
-        sent = {**(headers or {}), **self._access.header()}
-        try:
-            async with self._session.request(
-                method, self._access.url + path, headers=sent, allow_redirects=False, **options
-            ) as answer:
-                await _check(answer, path)
-                yield answer
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise FacadeUnavailable(f"{self._access.url}{path}: {plainly(error)}") from error
+        async with answered(self._session, self._access, method, path, **options) as answer:
+            await _check(answer, path)
+            yield answer
 
     @staticmethod
     def _lease(name: str) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -13,11 +12,11 @@ from urllib.parse import quote
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
-from consumers.powercycle_agent.drivers.reasons import plainly
 from consumers.powercycle_agent.http_control import (
     Access,
     FacadeUnavailable,
     HttpControl,
+    answered,
     read_bounded,
     told_by,
 )
@@ -103,7 +102,8 @@ class Lab:
             raise FacadeUnavailable(f"{self.url} did not answer within {PATIENCE_S:g} s") from error
 
     async def _ask(self, method: str, path: str, **options: Any) -> bytes:
-        async with self._request(method, path, **options) as answer:
+        options.setdefault("timeout", _REQUEST_TIME)
+        async with answered(self._session, self._access, method, path, **options) as answer:
             body = await read_bounded(answer)
         if answer.status < HTTPStatus.MULTIPLE_CHOICES:
             return body
@@ -111,20 +111,6 @@ class Lab:
         if answer.status == HTTPStatus.TOO_MANY_REQUESTS or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise FacadeUnavailable(f"{self.url} answered {reason}")
         raise NotInLab(reason) if answer.status == HTTPStatus.NOT_FOUND else LabRefused(reason)
-
-    @asynccontextmanager
-    async def _request(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        options.setdefault("timeout", _REQUEST_TIME)
-        sent = {**(headers or {}), **self._access.header()}
-        try:
-            async with self._session.request(
-                method, self.url + path, headers=sent, allow_redirects=False, **options
-            ) as answer:
-                yield answer
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise FacadeUnavailable(f"{self.url}: {plainly(error)}") from error
 
 
 def _read(model: type[_Answer], body: bytes) -> _Answer:

@@ -22,17 +22,17 @@ from click.core import ParameterSource
 from consumers.powercycle_agent.direct import Wish
 from consumers.powercycle_agent.errand import Errand, Flags
 from consumers.powercycle_agent.go_flags import GoCommand
-from consumers.powercycle_agent.http_control import Access, check_url
+from consumers.powercycle_agent.http_control import Access
 from consumers.powercycle_agent.old_messages import say
 from consumers.powercycle_agent.places import CONFIGURATION
 from pipeline import command as commands
 from pipeline import logs
 from pipeline.command import ExitCode
 from pipeline.errors import LabkeeperError
+from pipeline.facade_access import TOKEN_VARIABLE, check_url
 from schemas.power import MAX_DELAY_S
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
-TOKEN_VARIABLE: Final = "LABKEEPER_TOKEN"  # noqa: S105  # the name of a variable, not a token
 DOWN_BOTS: Final = "/down_bots"
 AUTO_FIX_PAUSE_S: Final = 5.0
 MAX_TEXT: Final = 2000
@@ -110,13 +110,7 @@ def _new_flags(function: Decorated) -> Decorated:
             help="Why, for whoever wonders later.",
         ),
         click.option("--direct", is_flag=True, help="Drive the switches from here, though the lab be there."),
-        click.option(
-            "--token-file",
-            envvar="LABKEEPER_TOKEN_FILE",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            show_envvar=True,
-            help=f"File with your API token. Or put the token itself into {TOKEN_VARIABLE}.",
-        ),
+        commands.token_file_option("File with your API token."),
         click.option(
             "--url",
             envvar="LABKEEPER_URL",

@@ -12,10 +12,11 @@ from urllib.parse import urlsplit
 
 import click
 
+from pipeline import command as commands
 from pipeline.command import CommandFailed, ExitCode
+from pipeline.facade_access import TOKEN_VARIABLE
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
-TOKEN_VARIABLE: Final = "LABKEEPER_TOKEN"  # noqa: S105  # the name of a variable, not a token
 _LONGEST_TOKEN: Final = 16_384
 
 
@@ -40,13 +41,7 @@ def facade_options(function: Callable[..., Any]) -> Callable[..., Any]:
         metavar="URL",
         help="Where the façade is.",
     )
-    @click.option(
-        "--token-file",
-        envvar="LABKEEPER_TOKEN_FILE",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        show_envvar=True,
-        help=f"File with your API token. Or put the token itself into {TOKEN_VARIABLE}.",
-    )
+    @commands.token_file_option("File with your API token.")
     @functools.wraps(function)
     def with_access(*args: Any, url: str, token_file: Path | None, **options: Any) -> Any:
         return function(access_to(url, token_file), *args, **options)

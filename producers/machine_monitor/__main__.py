@@ -17,9 +17,9 @@ import platformdirs
 from pipeline import command as commands
 from pipeline import logs
 from pipeline.clock import SystemClock
+from pipeline.facade_access import TOKEN_VARIABLE, Token, check_url
 from pipeline.service import serve
 from pipeline.settings import ServiceSettings
-from producers.machine_monitor.facade import Token, check_url
 from producers.machine_monitor.identity import ID_VARIABLE, machine_id
 from producers.machine_monitor.probes.gce import DEFAULT_HOST
 from producers.machine_monitor.probes.ssh import SshSettings
@@ -35,7 +35,6 @@ from producers.machine_monitor.swarming import DEFAULT_METADATA_URL, SwarmingSet
 from schemas.description import AttachedDevice
 from schemas.ids import check_machine_id
 
-TOKEN_VARIABLE: Final = "LABKEEPER_TOKEN"  # noqa: S105  # the name of a variable, not a token
 RACK_VARIABLE: Final = "MY_RACK_NAME"
 GCE_VARIABLE: Final = "GCE_METADATA_HOST"
 _OFF: Final = "off"
@@ -54,13 +53,7 @@ def _port(_context: click.Context, _parameter: click.Parameter, value: str) -> i
 
 def _destination_options(function: Decorated) -> Decorated:
     for option in (
-        click.option(
-            "--token-file",
-            envvar="LABKEEPER_TOKEN_FILE",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            show_envvar=True,
-            help=f"File with this machine's API token for the façade. Or put the token itself into {TOKEN_VARIABLE}.",
-        ),
+        commands.token_file_option("File with this machine's API token for the façade."),
         click.option(
             "--url",
             envvar="LABKEEPER_URL",

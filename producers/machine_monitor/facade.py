@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import aiohttp
 from pydantic import ValidationError
 
 from pipeline.errors import MachineNotFound, Misconfigured, Overloaded, Rejected, Retryable
+from pipeline.facade_access import Token, check_url
 from pipeline.sse import EventStream, ServerSentEvent
 from schemas.description import Description
 
@@ -25,37 +23,11 @@ REQUEST_TIME: Final = aiohttp.ClientTimeout(total=30, sock_connect=10)
 _STREAM_TIME: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=300)
 """A stream that says nothing for five minutes may be dead without our knowing: better ask anew."""
 BODY_LIMIT: Final = 4 * 1024 * 1024
-_TOKEN_LIMIT: Final = 64 * 1024
-_TOKEN = re.compile(r"[!-~]+")
 _SHOWN: Final = 300
 
 
 class FacadeUnavailable(Retryable):
     """The façade cannot be reached, or cannot answer now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """What proves that we may speak for the machine. A file is read for every request, so that it can be replaced."""
-
-    value: str = ""
-    file: Path | None = None
-
-    def __repr__(self) -> str:
-        return f"Token(file={self.file})"
-
-    def header(self) -> dict[str, str]:
-        """Header to send; none without a token. Raises `Misconfigured` when the file cannot be read."""
-        token = self.value
-        if self.file is not None:
-            try:
-                with self.file.open(encoding="utf-8") as file:
-                    token = file.read(_TOKEN_LIMIT).strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise Misconfigured(f"the token file {self.file} cannot be read: {error}") from error
-        if token and not _TOKEN.fullmatch(token):
-            raise Misconfigured("the token must be printable ASCII without blanks")
-        return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 class Facade:
@@ -132,20 +104,6 @@ class Facade:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise FacadeUnavailable(f"{self._url}{path}: {reason}") from error
-
-
-def check_url(url: str) -> str:
-    """The URL without a final slash. Raises `Misconfigured` unless it is http(s) with a host and nothing after the path."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment:
-        raise Misconfigured(f"{url!r} is no server address: give one such as https://labkeeper.example.org")
-    if parts.username or parts.password:
-        raise Misconfigured("a server address must not hold a user or password: use a token")
-    return url.rstrip("/")
 
 
 async def _messages(answer: aiohttp.ClientResponse) -> AsyncIterator[ServerSentEvent]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from producers.machine_monitor.facade import Token
+from pipeline.facade_access import Token
 from producers.machine_monitor.probes.chromeos import DEFAULT_ADDRESS_FILE
 from producers.machine_monitor.probes.gce import DEFAULT_HOST
 from producers.machine_monitor.probes.pyocd import DEFAULT_CONFIG

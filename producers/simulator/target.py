@@ -7,18 +7,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 import click
 
 from pipeline import command as commands
+from pipeline.facade_access import TOKEN_VARIABLE
 from pipeline.factory import open_broker
 from pipeline.settings import Connections
 from producers.simulator.destinations import BrokerDestination, Destination, HttpDestination
 from producers.simulator.settings import FacadeAccess
-
-TOKEN_VARIABLE: Final = "LABKEEPER_TOKEN"  # noqa: S105  # the name of a variable, not a token
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -45,13 +44,7 @@ class Opened:
 
 def target_options(function: Decorated) -> Decorated:
     """Add the options that say where to send to; `target_of` makes them into a `Target`."""
-    token_file = click.option(
-        "--token-file",
-        envvar="LABKEEPER_TOKEN_FILE",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        show_envvar=True,
-        help=f"File with an operator's API token for the façade. Or put the token itself into {TOKEN_VARIABLE}.",
-    )
+    token_file = commands.token_file_option("File with an operator's API token for the façade.")
     url = click.option(
         "--url",
         envvar="LABKEEPER_URL",

@@ -14,8 +14,8 @@ from pipeline.broker.memory import MemoryBroker
 from pipeline.broker.protocol import Outgoing
 from pipeline.clock import ManualClock, SystemClock
 from pipeline.errors import Misconfigured, Retryable
+from pipeline.facade_access import Token
 from producers.machine_monitor import delivery, description_watch
-from producers.machine_monitor.facade import Token
 from producers.machine_monitor.service import interrogate_once, run_monitor, send_once
 from producers.machine_monitor.settings import MonitorSettings, ProbeSettings
 from schemas.changes import ChangeKind, change_json

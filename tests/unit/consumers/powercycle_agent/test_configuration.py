@@ -245,7 +245,7 @@ def test_a_driver_that_is_broken_spoils_only_its_controllers(tmp_path: Path) -> 
             raise LookupError(f"boo {self.address}")
 
     def opener(*_: Any) -> Any:
-        raise NotImplementedError
+        raise AssertionError("an entry that cannot be read opens no driver")
 
     registry = Registry(
         {"edgeswitch": DriverKind("edgeswitch", Angry, opener), "mpower": kinds().kind("mpower")}

@@ -12,8 +12,9 @@ import pytest
 from aiohttp import web
 
 from consumers.facade.tokens import Role, add_token
-from consumers.powercycle_agent.http_control import Access, FacadeUnavailable, HttpControl, check_url
+from consumers.powercycle_agent.http_control import Access, FacadeUnavailable, HttpControl
 from pipeline.errors import Misconfigured, Rejected
+from pipeline.facade_access import check_url
 from schemas.description import PowerCycleState
 from schemas.power import ControllerReport, PowerCommand, PowerStatus, PowerStep, read_result
 from schemas.topics import POWER_RESULTS

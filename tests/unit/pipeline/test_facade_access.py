@@ -1,3 +1,5 @@
+"""What a façade's address and a token may be."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -5,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Misconfigured
-from producers.machine_monitor.facade import Token, check_url
+from pipeline.facade_access import Token, check_url
 
 
 @pytest.mark.parametrize(
