@@ -11,12 +11,12 @@ from datetime import datetime
 from typing import Final
 
 from pipeline.healing.policy import Policy
-from pipeline.healing.policy_file import span_text
 from pipeline.healing.situation import Situation, is_under_way
 from pipeline.healing.view import HEALER, Machine, Trouble, ended_at, may_have_switched
 from schemas.description import Description, PowerCycleState
 from schemas.healing import HealingState, healing_state
 from schemas.power import PowerRecord, PowerStatus
+from schemas.spans import span_text
 from schemas.wire import format_time
 
 WELL: Final = "trouble"

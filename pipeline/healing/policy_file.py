@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipeline.healing.policy import EVERY_POOL, Policies, Policy
+from schemas.spans import read_span, span_text
 from schemas.wire import Body, faults, in_plain_words
 
-_SPAN: Final = re.compile(r"(\d{1,6})([smhd])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SHORTEST: Final = timedelta(minutes=1)
 _LONGEST: Final = timedelta(days=30)
 _MOST_TOLD: Final = 10
-_UNITS: Final = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
-
-
-def read_span(value: object) -> object:
-    """`90s`, `10m`, `2h` or `1d` as a timedelta."""
-    found = _SPAN.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError('expected a span such as "90s", "10m", "2h" or "1d"')
-    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
-
-
-def span_text(span: timedelta) -> str:
-    """The same the other way, in the largest unit that fits."""
-    seconds = round(span.total_seconds())
-    unit, size = next((unit, size) for unit, size in _UNITS if seconds % size == 0)
-    return f"{seconds // size}{unit}"
 
 
 def _bounded(span: timedelta) -> timedelta:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import click
 from pydantic import ValidationError
@@ -17,14 +16,13 @@ from producers.labkeeper.access import Access, facade_options
 from producers.labkeeper.client import FacadeClient, Json
 from producers.labkeeper.machine_view import STYLES, moment
 from producers.labkeeper.output import Cell, Column, Form, output_option, tell, write_json, write_table
+from producers.labkeeper.spans import Span
 from producers.labkeeper.text import ago, short_duration
 from schemas.fleet_stats import WHOLE_FLEET, FleetStats
 from schemas.health import Health
 from schemas.wire import explain, format_time
 
 URL: Final = "/api/v1/fleet/stats"
-_SPAN: Final = re.compile(r"(\d{1,6})([smhd])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _NOTHING: Final = "-"
 
 _FIGURES: Final = (
@@ -42,25 +40,12 @@ NOW_COLUMNS: Final = (Column("POOL"), *_FIGURES)
 HISTORY_COLUMNS: Final = (Column("FROM"), *_FIGURES)
 
 
-class _Span(click.ParamType):
-    name = "span"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """`90s`, `30m`, `24h` or `2d`."""
-        if isinstance(value, timedelta):
-            return value
-        found = _SPAN.fullmatch(str(value))
-        if found is None or not int(found[1]):
-            self.fail(f"{value!r}: expected a span such as 90s, 30m, 24h or 2d", param, ctx)
-        return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
-
-
 @click.command("stats")
 @click.option("--pool", help="Only this pool.  [default: now, each of them; over time, the whole fleet]")
 @click.option(
-    "--since", type=_Span(), metavar="SPAN", help="Over time, so long back: 90s, 30m, 24h, 2d at most."
+    "--since", type=Span(), metavar="SPAN", help="Over time, so long back: 90s, 30m, 24h, 2d at most."
 )
-@click.option("--step", type=_Span(), metavar="SPAN", help="How long a line of the history stands for.")
+@click.option("--step", type=Span(), metavar="SPAN", help="How long a line of the history stands for.")
 @output_option(Form.TABLE, Form.JSON)
 @facade_options
 def command(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 import click
@@ -27,14 +27,13 @@ from producers.labkeeper.output import (
     write_table,
 )
 from producers.labkeeper.per_machine import Outcomes
+from producers.labkeeper.spans import Span
 from producers.labkeeper.umbrella import GuessingGroup
 from schemas.silence import Silence
 from schemas.wire import explain, format_time
 
 _SILENCES: Final = "/api/v1/silences"
-_SPAN: Final = re.compile(r"(\d{1,6}(?:\.\d+)?)([smhd])")
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_LONGEST_S: Final = 365 * _SECONDS["d"]
+_LONGEST: Final = timedelta(days=365)
 """What the façade takes."""
 _COLUMNS: Final = (
     Column("ID"),
@@ -44,16 +43,6 @@ _COLUMNS: Final = (
     Column("OWNER", Fit.CUT),
     Column("REASON", Fit.WRAP),
 )
-
-
-def _seconds(_context: click.Context, _option: click.Parameter, value: str) -> float:
-    found = _SPAN.fullmatch(value)
-    if found is None:
-        raise click.BadParameter(f"{value!r}: expected a span such as 30m, 2h or 3d.")
-    seconds = float(found[1]) * _SECONDS[found[2]]
-    if not 1 <= seconds <= _LONGEST_S:
-        raise click.BadParameter(f"{value!r}: a silence lasts from 1s to {_LONGEST_S // _SECONDS['d']}d.")
-    return seconds
 
 
 @click.group("silences", cls=GuessingGroup)
@@ -70,11 +59,11 @@ def command() -> None:
 @click.option("--machine", metavar="PATTERN", help="Machines by id, such as 'rack4-*'.")
 @click.option("--pool", metavar="PATTERN", help="Machines by pool.")
 @click.option(
-    "--for", "seconds", required=True, callback=_seconds, metavar="SPAN", help="Such as 30m, 2h, 3d."
+    "--for", "span", required=True, type=Span(longest=_LONGEST), metavar="SPAN", help="Such as 30m, 2h, 3d."
 )
 @click.option("--reason", "-r", required=True, help="Why, for whoever wonders.")
 @facade_options
-def add_command(access: Access, machine: str | None, pool: str | None, seconds: float, reason: str) -> None:
+def add_command(access: Access, machine: str | None, pool: str | None, span: timedelta, reason: str) -> None:
     """Begin a silence in your name. Both patterns must match; `*` stands for anything.
 
     \b
@@ -82,7 +71,12 @@ def add_command(access: Access, machine: str | None, pool: str | None, seconds: 
     """
     if machine is None and pool is None:
         raise click.UsageError("Say which machines: --machine or --pool (--machine '*' means all of them).")
-    body = {"machine": machine or "*", "pool": pool or "*", "reason": reason, "ends_in_s": seconds}
+    body = {
+        "machine": machine or "*",
+        "pool": pool or "*",
+        "reason": reason,
+        "ends_in_s": span.total_seconds(),
+    }
     silence = _read(asyncio.run(_add(access, body)))
     write(f"{silence.id}: silent until {format_time(silence.ends_at.replace(microsecond=0))}\n")
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.healing.policy import Policies, Policy
-from pipeline.healing.policy_file import document_of, policies_of, span_text
+from pipeline.healing.policy_file import document_of, policies_of
+from schemas.spans import span_text
 
 
 def test_a_pool_has_what_it_says_then_what_the_star_says_then_the_defaults() -> None:
