@@ -30,7 +30,6 @@ def run_lab(settings: LabSettings, screen: Screen) -> None:
     """Run until SIGINT, SIGTERM or SIGHUP. Raises `CommandFailed` when that cannot be, with everything ended again."""
     with occupied(settings.data, url=settings.url) as premises:
         check_port(settings.host, settings.port, patient=premises.crashed_predecessor)
-        screen.say(f"Labkeeper, in {premises.data}")
         asyncio.run(_Lab(settings, premises, screen).run())
         screen.say("Stopped.")
 
@@ -47,6 +46,7 @@ class _Lab:
         """Everything, until told to stop."""
         for number in _SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._asked_to_stop)
+        self._screen.say(f"Labkeeper, in {self._premises.data}")  # whoever reads this may end us in good order
         async with self._database() as url:
             if not self._stop.is_set():
                 await self._schema(url)
