@@ -46,7 +46,7 @@ class _Lab:
         """Everything, until told to stop."""
         for number in _SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._asked_to_stop)
-        self._screen.say(f"Labkeeper, in {self._premises.data}")  # whoever reads this may end us in good order
+        self._screen.say(f"Labkeeper, in {self._premises.data}")  # from here on it ends in good order
         async with self._database() as url:
             if not self._stop.is_set():
                 await self._schema(url)
