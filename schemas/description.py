@@ -179,6 +179,11 @@ class Description(WireModel):
         return self.down_since != ZERO_TIME
 
     @property
+    def is_busy(self) -> bool:
+        """Whether a Swarming task ran when the machine last reported, or one is requested."""
+        return self.running_swarming_task or self.task_request is not None
+
+    @property
     def is_available(self) -> bool:
         """Whether the machine can be lent: not in maintenance, quarantined, recovering or down."""
         return not (self.in_maintenance or self.is_quarantined or self.is_recovering or self.is_down)

@@ -37,6 +37,6 @@ def states_of(machine: Description) -> tuple[Health, ...]:
         (Health.QUARANTINED, machine.is_quarantined),
         (Health.MAINTENANCE, machine.in_maintenance),
         (Health.RECOVERING, machine.is_recovering),
-        (Health.BUSY, machine.task_request is not None or machine.running_swarming_task),
+        (Health.BUSY, machine.is_busy),
     )
     return tuple(state for state, held in holds if held) or (Health.AVAILABLE,)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pipeline import logs
 from pipeline.broker.protocol import Broker, From, Outgoing, Subscription
+from pipeline.store.power_pages import every_command
 from pipeline.store.power_protocol import PowerStore
 from pipeline.store.protocol import Leases
 from schemas import envelope
@@ -20,7 +21,6 @@ from schemas.wire import explain
 
 log = logs.get_logger()
 
-_PAGE: Final = 500
 _LATELY: Final = 1000
 _WAIT_FOR_MORE: Final = timedelta(milliseconds=1)
 
@@ -48,14 +48,8 @@ class BrokerControl:
 
     async def pending(self) -> Sequence[PowerRecord]:
         """See the protocol."""
-        records: list[PowerRecord] = []
-        before = None
-        while True:
-            page = await self._store.power_commands(pending=True, limit=_PAGE, before=before)
-            records += page
-            if len(page) < _PAGE:
-                return records[::-1]  # oldest first
-            before = page[-1].command.id
+        newest_first = [record async for record in every_command(self._store, pending=True)]
+        return newest_first[::-1]
 
     async def ended_lately(self) -> Sequence[PowerRecord]:
         """See the protocol."""

@@ -13,7 +13,7 @@ from typing import Final
 from pipeline.healing.policy import Policy
 from pipeline.healing.situation import Situation, is_under_way
 from pipeline.healing.view import HEALER, Machine, Trouble, ended_at, may_have_switched
-from schemas.description import Description, PowerCycleState
+from schemas.description import PowerCycleState
 from schemas.healing import HealingState, healing_state
 from schemas.power import PowerRecord, PowerStatus
 from schemas.spans import span_text
@@ -178,14 +178,9 @@ def _by_state(
     yield Check("hearing", passed=not deaf, text=text, state=HealingState.HELD)
 
 
-def is_busy(machine: Description) -> bool:
-    """Whether a task ran when it last reported, or one is requested."""
-    return machine.running_swarming_task or machine.task_request is not None
-
-
 def _no_task(machine: Machine, policy: Policy, now: datetime) -> Check:
     about = machine.description
-    if not is_busy(about):
+    if not about.is_busy:
         return Check("task", passed=True, text="no task runs on it")
     if not about.is_down:
         return Check("task", passed=False, text="a task runs on it", state=HealingState.HELD)

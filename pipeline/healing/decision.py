@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from pipeline.healing.checks import DRY_RUN, Check, checks, is_busy, moment, ordered_text
+from pipeline.healing.checks import DRY_RUN, Check, checks, moment, ordered_text
 from pipeline.healing.policy import Policies
 from pipeline.healing.situation import Situation
 from pipeline.healing.view import Machine, View, may_have_switched
@@ -96,5 +96,5 @@ def _order(machine: Machine, policies: Policies, now: datetime) -> Order | None:
     return Order(
         why=f"self-healing: {trouble.words} since {moment(trouble.since)}, try {number} of {policy.attempts}",
         idempotency_key=f"heal:{trouble.since.isoformat()}:{last}",
-        force=is_busy(machine.description),
+        force=machine.description.is_busy,
     )

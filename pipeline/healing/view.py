@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from pipeline.processor.recovery import AUTOMATIC_USER
+from pipeline.processor.recovery import AUTOMATIC_USER, is_device_missing
 from schemas.description import Description
 from schemas.power import PowerAction, PowerOutlet, PowerRecord, PowerStatus
 
@@ -17,7 +17,6 @@ RACK: Final = "rack"
 """Dimension that names a machine's rack."""
 LONGEST_COMMAND: Final = timedelta(minutes=30)
 """From an order to its end at most, with the wait for an agent and the time the power is off."""
-_LOST_DEVICE: Final = ("Device ", " has gone missing")
 _NOT_SWITCHED: Final = frozenset({PowerStatus.REFUSED, PowerStatus.CANCELLED})
 
 
@@ -32,8 +31,7 @@ class Trouble:
 
 def trouble_of(machine: Description) -> Trouble | None:
     """What is wrong with a machine that a power cycle may mend; None: nothing."""
-    begin, end = _LOST_DEVICE
-    lost = machine.recovering.startswith(begin) and machine.recovering.endswith(end)
+    lost = is_device_missing(machine.recovering)
     if not machine.is_down:
         return Trouble(machine.recovery_start, machine.recovering) if lost else None
     since = min(machine.down_since, machine.recovery_start) if lost else machine.down_since

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from pipeline.processor.android import dimensions_from_getprop
 from pipeline.processor.battery import battery_percent
 from pipeline.processor.quoting import quoted, quoted_list
+from pipeline.processor.recovery import device_missing
 from pipeline.processor.temperature import hottest, temperatures
 from schemas.description import Description
 from schemas.event import BAD_BATTERY_LEVEL, DeviceKind, Event
@@ -114,9 +115,9 @@ def _standalone(_before: Description, event: Event) -> Reading:
 def _missing(before: Description, event: Event) -> Reading:
     reason = before.recovering
     if before.ssh_user_ip:
-        reason = f"Device {quoted(before.ssh_user_ip)} has gone missing"
+        reason = device_missing(quoted(before.ssh_user_ip))
     elif device_type := before.dimension("device_type"):
-        reason = f"Device {quoted_list(device_type)} has gone missing"
+        reason = device_missing(quoted_list(device_type))
     return Reading({"id": [event.host.name]}, {"battery": 0, "temperature": None}, reason)
 
 

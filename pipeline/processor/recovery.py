@@ -11,6 +11,8 @@ AUTOMATIC_USER: Final = "labkeeper"
 """Who signs automatic annotations."""
 
 LEAVING: Final = "Leaving recovery mode."
+_DEVICE: Final = "Device "
+_MISSING: Final = " has gone missing"
 
 
 def recovery(before: Description, reason: str, *, now: datetime) -> dict[str, object]:
@@ -27,3 +29,13 @@ def recovery(before: Description, reason: str, *, now: datetime) -> dict[str, ob
     if not before.is_recovering:
         changed["recovery_start"] = now
     return changed
+
+
+def device_missing(name: str = "") -> str:
+    """The reason to recover when a device is gone; `name`: which one, in quotes, if that is known."""
+    return (_DEVICE + name).rstrip() + _MISSING
+
+
+def is_device_missing(reason: str) -> bool:
+    """Whether this is such a reason."""
+    return reason.startswith(_DEVICE) and reason.endswith(_MISSING)

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from pipeline.processor.quoting import quoted_list
-from pipeline.processor.recovery import recovery
+from pipeline.processor.recovery import device_missing, recovery
 from schemas.description import Description
 from schemas.event import SwarmingBot
 from schemas.wire import ZERO_TIME
@@ -53,7 +53,7 @@ def _reason(before: Description, bot: SwarmingBot) -> str:
     """Why it gets no work; in the words of our own monitors where the device is gone."""
     if bot.device_missing:
         types = before.dimension("device_type") or (bot.dimensions or {}).get("device_type") or []
-        return f"Device {quoted_list(types)} has gone missing" if types else "Device has gone missing"
+        return device_missing(quoted_list(types) if types else "")
     if bot.quarantine:
         return f"Quarantined in Swarming: {bot.quarantine}"
     return f"Maintenance in Swarming: {bot.maintenance}" if bot.maintenance else ""

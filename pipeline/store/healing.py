@@ -17,6 +17,7 @@ from pipeline.errors import MachineNotFound, Misconfigured
 from pipeline.healing.policy import Policies
 from pipeline.healing.policy_file import document_of, policies_of
 from pipeline.healing.view import LONGEST_COMMAND, Machine, Totals, View, ended_at, rack_of, trouble_of
+from pipeline.store.power_pages import every_command
 from pipeline.store.power_protocol import PowerStore
 from pipeline.store.protocol import Checkpoints, Query, Store
 from schemas.description import Description
@@ -124,27 +125,14 @@ class PowerLedger:
     async def read(self, store: PowerStore, *, since: datetime, now: datetime) -> Sequence[PowerRecord]:
         """All commands requested since then, newest first."""
         is_complete = self._begins is not None and self._begins <= since
-        async for record in _commands(store, since=now - _LOOK_BACK if is_complete else since):
+        async for record in every_command(store, since=now - _LOOK_BACK if is_complete else since):
             self._records[record.command.id] = record
-        async for record in _commands(store, pending=True):
+        async for record in every_command(store, pending=True):
             self._records[record.command.id] = record
         kept = [each for each in self._records.values() if each.command.requested_at >= since]
         self._records = {each.command.id: each for each in kept}
         self._begins = since
         return sorted(kept, key=lambda each: each.command.id, reverse=True)
-
-
-async def _commands(
-    store: PowerStore, *, since: datetime | None = None, pending: bool | None = None
-) -> AsyncIterator[PowerRecord]:
-    before: str | None = None
-    while True:
-        page = await store.power_commands(since=since, pending=pending, limit=_PAGE, before=before)
-        for record in page:
-            yield record
-        if len(page) < _PAGE:
-            return
-        before = page[-1].command.id
 
 
 async def read_view(

@@ -29,7 +29,7 @@ from pipeline.store.protocol import (
     Query,
     Updated,
 )
-from pipeline.store.selection import is_busy, rest, select
+from pipeline.store.selection import rest, select
 from schemas.changes import HistoryEntry
 from schemas.description import Description
 from schemas.health import Health
@@ -124,7 +124,7 @@ class MemoryStore(MemoryPower, MemorySilences):
     async def free_machines(self, pool: str) -> Sequence[Description]:
         """See the protocol."""
         query = Query(dimensions={"task_type": "sktask", "pool": pool}, health=[Health.AVAILABLE])
-        return [each for _, _, each in select(query, self._machines) if not is_busy(each)]
+        return [each for _, _, each in select(query, self._machines) if not each.is_busy]
 
     async def silent_machines(self, *, since: datetime) -> Sequence[Description]:
         """See the protocol."""

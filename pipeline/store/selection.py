@@ -13,19 +13,13 @@ from pipeline.store.protocol import Query, SortKey
 from schemas.description import Description
 from schemas.health import Health
 
-
-def is_busy(description: Description) -> bool:
-    """Whether a Swarming task runs, or work is requested."""
-    return description.running_swarming_task or description.task_request is not None
-
-
 _HEALTH_OF: Final[Mapping[Health, Callable[[Description], bool]]] = {
     Health.AVAILABLE: lambda each: each.is_available,
     Health.MAINTENANCE: lambda each: each.in_maintenance,
     Health.QUARANTINED: lambda each: each.is_quarantined,
     Health.RECOVERING: lambda each: each.is_recovering,
     Health.DOWN: lambda each: each.is_down,
-    Health.BUSY: is_busy,
+    Health.BUSY: lambda each: each.is_busy,
 }
 
 _KEY_OF: Final[Mapping[SortKey, Callable[[str, Description], Any]]] = {
