@@ -5,6 +5,9 @@ Client libraries' exceptions are translated into these once, in the adapter that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 
 class LabkeeperError(Exception):
     """Base of all errors that Labkeeper raises on purpose. The text says what to do about it."""
@@ -50,6 +53,19 @@ class PowerRefused(Rejected):
         """`reason`: one word for programs, such as `task_running`."""
         super().__init__(text)
         self.reason = reason
+
+
+class KeyReused(Rejected):
+    """An idempotency key has come with another request before. The text says what is different, and what to do."""
+
+    reason: Final = "idempotency_key_reused"
+    """For programs."""
+
+    def __init__(self, machine_id: str, different: Sequence[str]) -> None:
+        super().__init__(
+            f"this Idempotency-Key has made a power command for {machine_id!r} already, from another request (different: "
+            f"{', '.join(different)}): repeat that request as it was, or give a new one a new key"
+        )
 
 
 class TooManyRejects(LabkeeperError):

@@ -337,7 +337,8 @@ class Problem(Answer):
     instance: str
     """Path of the request."""
     reason: str | None = None
-    """One word for programs, where there are several reasons for one status: why a power command is refused."""
+    """One word for programs, where there are several reasons for one status: why a power command is refused, or that an
+    `Idempotency-Key` has come with another request before."""
     errors: list[FieldError] | None = None
 
 

@@ -83,6 +83,8 @@ class PowerCommand(WireModel):
     """Not to be begun from then on."""
     cancelled: Bool = False
     """Withdrawn: whoever has not begun it yet must not."""
+    force: Bool = False
+    """It was to be queued although a task ran, somebody else maintained the machine, or its controller did not answer."""
     agent: str = ""
     """Who alone may begin it: the agent that reported the machine's outlet last; empty: whichever has the machine."""
 

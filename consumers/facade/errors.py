@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from consumers.facade.answers import answer, as_go
 from pipeline import logs
 from pipeline.errors import (
+    KeyReused,
     LabkeeperError,
     MachineNotFound,
     PowerRefused,
@@ -92,7 +93,7 @@ def refusal_of(error: LabkeeperError | ValidationError | TimeoutError) -> Refusa
             )
         case MachineNotFound() | Rejected():
             status = _STATUS.get(type(error), HTTPStatus.UNPROCESSABLE_ENTITY)
-            reason = error.reason if isinstance(error, PowerRefused) else None
+            reason = error.reason if isinstance(error, PowerRefused | KeyReused) else None
             return Refusal(status, str(error), reason=reason)
         case Retryable() | TimeoutError():
             log.warning("request_failed", reason=str(error) or "time limit exceeded")

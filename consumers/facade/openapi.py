@@ -14,6 +14,10 @@ from consumers.facade.routing import ANY, Route
 from schemas.api import IDEMPOTENCY_KEY_PATTERN, PROBLEM_TYPE, Problem
 from schemas.ids import MACHINE_ID_PATTERN
 
+_KEYED: Final = (
+    "A second request with the same key and body is answered as the first one is now, as long as that is kept; with another "
+    "body it is refused (422, reason `idempotency_key_reused`)."
+)
 _SCHEMAS: Final = "#/components/schemas/{model}"
 _VARIABLE: Final = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
 _ALWAYS: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY)
@@ -119,7 +123,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         parameters.append({"name": "If-Match", "in": "header", "schema": {"type": "string"}})
     if route.idempotent:
         schema = {"type": "string", "pattern": IDEMPOTENCY_KEY_PATTERN}
-        parameters.append({"name": "Idempotency-Key", "in": "header", "schema": schema})
+        parameters.append(
+            {"name": "Idempotency-Key", "in": "header", "schema": schema, "description": _KEYED}
+        )
     if route.stream and route.resumes:
         parameters.append({"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"}})
         parameters.append({"name": "last_event_id", "in": "query", "schema": {"type": "string"}})

@@ -52,7 +52,7 @@ class PowerActions:
         idempotency_key: str = "",
         versions: Collection[int] | None = None,
     ) -> Ordered:
-        """Queue a command, or return the one that there is. Raises `PowerRefused` and, with `versions`, `VersionMismatch`."""
+        """Queue a command, or return the one that there is. Raises `PowerRefused`, `KeyReused` and, with `versions`, `VersionMismatch`."""
         now = self._clock.now()
         command = PowerCommand(
             id=new_ulid(),
@@ -63,6 +63,7 @@ class PowerActions:
             why=wish.why,
             requested_at=now,
             expires_at=now + timedelta(seconds=wish.expires_in_s),
+            force=wish.force,
         )
         with audited(
             f"power-{wish.action}", caller, machine=machine_id, force=wish.force, command=command.id
@@ -70,7 +71,6 @@ class PowerActions:
             ordered = await self._store.order_power(
                 command,
                 now=now,
-                force=wish.force,
                 idempotency_key=idempotency_key,
                 versions=versions,
             )

@@ -8,7 +8,7 @@ from typing import Final
 
 from consumers.watchdog.policy_source import PolicySource
 from pipeline import logs, metrics
-from pipeline.errors import MachineNotFound, PowerRefused, VersionMismatch
+from pipeline.errors import KeyReused, MachineNotFound, PowerRefused, VersionMismatch
 from pipeline.healing.decision import Decision, Order, decide
 from pipeline.healing.view import HEALER, trouble_of
 from pipeline.processor.recovery import AUTOMATIC_USER
@@ -119,12 +119,12 @@ class Healer:
             why=order.why,
             requested_at=now,
             expires_at=now + EXPIRES_AFTER,
+            force=order.force,
         )
         try:
             ordered = await self._store.order_power(
                 command,
                 now=now,
-                force=order.force,
                 idempotency_key=order.idempotency_key,
                 versions=[machine.description.row_version],
             )
@@ -133,6 +133,8 @@ class Healer:
             return healing_text(HealingState.HELD, str(refused))
         except (VersionMismatch, MachineNotFound):
             return None  # it has changed since we looked: the next round looks again
+        except KeyReused:
+            return None  # another watchdog has ordered this very try, in the words of its own policy
         if not ordered.is_new:
             return None
         metrics.HEALING_ORDERS.labels("ordered").inc()

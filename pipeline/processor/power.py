@@ -19,10 +19,10 @@ class Refusal(StrEnum):
     TASK_RUNNING = "task_running"
 
 
-def refusal(machine: Description, command: PowerCommand, *, force: bool) -> tuple[Refusal, str] | None:
+def refusal(machine: Description, command: PowerCommand) -> tuple[Refusal, str] | None:
     """Why this command must be refused, and in words what to do; None when it may be carried out.
 
-    `force` overrules everything but a missing controller.
+    Its `force` overrules everything but a missing controller.
     """
     machine_id = command.machine_id
     if machine.power_cycle_state not in {PowerCycleState.AVAILABLE, PowerCycleState.IN_ERROR}:
@@ -30,7 +30,7 @@ def refusal(machine: Description, command: PowerCommand, *, force: bool) -> tupl
             Refusal.NO_CONTROLLER,
             f"no power controller has {machine_id}: add its port to the configuration of an agent",
         )
-    if force:
+    if command.force:
         return None
     if machine.power_cycle_state == PowerCycleState.IN_ERROR:
         return (

@@ -37,7 +37,6 @@ class MemoryPower(MemoryRows):
         command: PowerCommand,
         *,
         now: datetime,
-        force: bool = False,
         idempotency_key: str = "",
         versions: Collection[int] | None = None,
     ) -> Ordered:
@@ -48,7 +47,7 @@ class MemoryPower(MemoryRows):
         if known is not None:
             return Ordered(known.record, machine, is_new=False)
         check_expected(command.machine_id, machine.row_version, versions)
-        refusal = power.refusal(machine, command, force=force)
+        refusal = power.refusal(machine, command)
         if refusal is not None:
             raise PowerRefused(*refusal)
         wanted = power_fold.addressed(command, self._outlets.get(command.machine_id))

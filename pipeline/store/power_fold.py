@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from pipeline.errors import PowerRefused
+from pipeline.errors import KeyReused, PowerRefused
 from pipeline.processor import power
 from pipeline.processor.operators import set_power_cycle_state
 from pipeline.store.edits import Edit
@@ -76,12 +76,36 @@ def addressed(command: PowerCommand, outlet: PowerOutlet | None) -> PowerCommand
 
 
 def standing(entries: Iterable[Entry], command: PowerCommand, idempotency_key: str) -> Entry | None:
-    """What there is already of a machine's commands instead of this one: of the same wish, or pending."""
+    """What there is already of a machine's commands instead of this one: of the same wish, or pending.
+
+    Raises `KeyReused` when the key stands for another wish.
+    """
     newest_first = _newest_first(entries)
     for each in newest_first:
-        if each.id == command.id or (idempotency_key and each.idempotency_key == idempotency_key):
+        if each.id == command.id:
+            return each
+        if idempotency_key and each.idempotency_key == idempotency_key:
+            _check_same_wish(each.record.command, command)
             return each
     return next((each for each in newest_first if each.is_pending), None)
+
+
+def _check_same_wish(before: PowerCommand, now: PowerCommand) -> None:
+    wished, wishes = _wish(before), _wish(now)
+    different = [name for name, value in wishes.items() if value != wished[name]]
+    if different:
+        raise KeyReused(now.machine_id, different)
+
+
+def _wish(command: PowerCommand) -> dict[str, object]:
+    """What was asked for, by the names that the request has for it."""
+    return {
+        "action": command.action,
+        "delay_s": command.delay_s,
+        "why": command.why,
+        "force": command.force,
+        "expires_in_s": command.expires_at - command.requested_at,
+    }
 
 
 def withdrawal(

@@ -41,15 +41,15 @@ class PowerStore(Protocol):
         command: PowerCommand,
         *,
         now: datetime,
-        force: bool = False,
         idempotency_key: str = "",
         versions: Collection[int] | None = None,
     ) -> Ordered:
         """Queue a command: its row, the Description (`processor.power.ordered`), history with the command's `why`, and two
         messages in the outbox, the MachineChange and the PowerCommand. It is for the agent that reported the outlet last.
 
-        A command that the same idempotency key made for this machine is returned as it is now, and so is one that is
-        pending for the machine, whatever it asks for; then nothing is written. Otherwise raises `PowerRefused` when
+        A command that the same idempotency key made for this machine is returned as it is now; if that was of another
+        wish (action, delay, reason, force, time to expire) this raises `KeyReused`. A key counts as long as its command is
+        kept. One that is pending for the machine is returned, too, whatever it asks for. Then nothing is written. Otherwise raises `PowerRefused` when
         `processor.power.refusal` says so, `MachineNotFound`, and with `versions` `VersionMismatch`.
         """
         ...

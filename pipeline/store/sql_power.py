@@ -56,7 +56,6 @@ class SqlPower(SqlRows):
         command: PowerCommand,
         *,
         now: datetime,
-        force: bool = False,
         idempotency_key: str = "",
         versions: Collection[int] | None = None,
     ) -> Ordered:
@@ -73,7 +72,7 @@ class SqlPower(SqlRows):
             if known is not None:
                 return Ordered(known.record, machine, is_new=False), []
             check_expected(machine_id, machine.row_version, versions)
-            refusal = power.refusal(machine, command, force=force)
+            refusal = power.refusal(machine, command)
             if refusal is not None:
                 raise PowerRefused(*refusal)
             outlet = lock_outlets(session, [machine_id]).get(machine_id)

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import aiohttp
 
 from pipeline.command import CommandFailed, ExitCode
-from pipeline.errors import BrokerUnavailable
+from pipeline.errors import BrokerUnavailable, KeyReused
 from producers.labkeeper.access import Access
 from producers.labkeeper.text import printable
 
@@ -85,7 +85,7 @@ class FacadeClient:
         return await self._ask("GET", path, params=params)
 
     async def put(self, path: str, body: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
-        """Replace something; the answer is what it is now. With a key, a second time does nothing more."""
+        """Replace something; the answer is what it is now. With a key, the same a second time does nothing more."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         return await self._ask("PUT", path, body=body, headers=headers)
 
@@ -201,12 +201,11 @@ class FacadeClient:
         if response.status < 400:
             target = printable(response.headers.get("Location", "another address"))
             raise CommandFailed(f"{self._access.url} sends us on to {target}: give that as --url")
-        problem = _problem(response, content)
+        problem = _problem_in(response, content)
         if problem is None and response.status not in (401, 403, 429, 502, 503, 504):
             raise self._stranger(response.status)
-        told = problem or printable(response.reason or f"status {response.status}")
-        code = _CODES.get(response.status, ExitCode.FAILED)
-        raise CommandFailed(told + _ADVICE.get(response.status, ""), code)
+        told = _sentence(problem or {}) or printable(response.reason or f"status {response.status}")
+        raise CommandFailed(told + _ADVICE.get(response.status, ""), _code(response.status, problem or {}))
 
     def _parsed(self, status: int, content: bytes) -> Json:
         if not content:
@@ -286,18 +285,27 @@ async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     raise StreamBroken("the stream ended")
 
 
-def _problem(response: aiohttp.ClientResponse, content: bytes) -> str | None:
-    """The sentence of a problem document, with its fields; None when it is not one."""
+def _code(status: int, problem: Json) -> ExitCode:
+    if problem.get("reason") == KeyReused.reason:
+        return ExitCode.CONFLICT
+    return _CODES.get(status, ExitCode.FAILED)
+
+
+def _problem_in(response: aiohttp.ClientResponse, content: bytes) -> Json | None:
+    """The answer's problem document; None when it is not one."""
     if response.content_type != "application/problem+json":
         return None
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(document, dict):
-        return None
-    told = str(document.get("detail") or document.get("title") or "")
-    errors = document.get("errors")
+    return document if isinstance(document, dict) else None
+
+
+def _sentence(problem: Json) -> str:
+    """What a problem document says, with its fields."""
+    told = str(problem.get("detail") or problem.get("title") or "")
+    errors = problem.get("errors")
     fields = [
         f"{item.get('field')}: {item.get('message')}"
         for item in (errors if isinstance(errors, list) else ())

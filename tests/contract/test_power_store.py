@@ -11,7 +11,7 @@ from itertools import permutations
 import pytest
 
 from pipeline import metrics
-from pipeline.errors import MachineNotFound, PowerRefused, Rejected, VersionMismatch
+from pipeline.errors import KeyReused, MachineNotFound, PowerRefused, Rejected, VersionMismatch
 from pipeline.store.power_protocol import Ordered
 from pipeline.store.protocol import Updated
 from schemas.changes import ChangeKind, MachineChange
@@ -199,7 +199,7 @@ async def test_a_pending_command_is_returned_whatever_is_asked_for(store: WholeS
     await drained(store)
 
     answer = await store.order_power(
-        command(action=PowerAction.OFF), now=later(2), force=True, idempotency_key="k", versions=[77]
+        command(action=PowerAction.OFF, force=True), now=later(2), idempotency_key="k", versions=[77]
     )
 
     assert answer == Ordered(await record_of(store, first), await store.get("skia-1"), is_new=False)
@@ -225,6 +225,48 @@ async def test_the_same_wish_is_granted_once(store: WholeStore) -> None:
     assert again.record.status is PowerStatus.DONE
     assert elsewhere.is_new
     assert other.is_new
+
+
+@pytest.mark.parametrize("has_ended", [False, True], ids=["pending", "ended"])
+async def test_a_key_stands_for_one_wish(store: WholeStore, has_ended: bool) -> None:
+    """`KeyReused` says what is different; nothing is written, and the very same wish still finds its command."""
+    await ready(store)
+    wish = command(delay_s=7.5)
+    await store.order_power(wish, now=NOW, idempotency_key="k")
+    if has_ended:
+        await store.apply_power(cycle(wish), now=later(5))
+    before = (await store.get("skia-1"), await record_of(store, wish))
+    await drained(store)
+    others: dict[str, PowerCommand] = {
+        "action": command(delay_s=7.5, action=PowerAction.OFF),
+        "delay_s": command(),
+        "why": command(delay_s=7.5, why="again"),
+        "force": command(delay_s=7.5, force=True),
+        "expires_in_s": command(delay_s=7.5, expires_at=later(601)),
+    }
+
+    for name, other in others.items():
+        with pytest.raises(KeyReused, match=rf"different: {name}\)"):
+            await store.order_power(other, now=later(6), idempotency_key="k")
+
+    assert (await store.get("skia-1"), await record_of(store, wish)) == before
+    assert await drained(store) == []
+    again = command(delay_s=7.5, at=later(6), who="al@example.com")
+    assert (await store.order_power(again, now=later(6), idempotency_key="k")).record == before[1]
+
+
+async def test_a_key_counts_as_long_as_its_command_is_kept(store: WholeStore) -> None:
+    """Then it may stand for another wish."""
+    await ready(store)
+    first = command()
+    await store.order_power(first, now=NOW, idempotency_key="k")
+    await store.apply_power(cycle(first), now=later(5))
+    await store.forget_power(before=later(60))
+
+    answer = await store.order_power(command(action=PowerAction.ON), now=later(60), idempotency_key="k")
+
+    assert answer.is_new
+    assert answer.record.command.action is PowerAction.ON
 
 
 async def test_wishes_without_a_key_are_different_ones(store: WholeStore) -> None:
@@ -263,9 +305,9 @@ async def test_what_must_not_be_done_is_refused_with_the_reason(
     assert await drained(store) == []
     if reason == "no_controller":
         with pytest.raises(PowerRefused):
-            await store.order_power(command(), now=NOW, force=True)
+            await store.order_power(command(force=True), now=NOW)
     else:
-        assert (await store.order_power(command(), now=NOW, force=True)).is_new
+        assert (await store.order_power(command(force=True), now=NOW)).is_new
 
 
 async def test_a_person_may_drive_the_machine_that_they_maintain(store: WholeStore) -> None:

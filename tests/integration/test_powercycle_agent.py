@@ -88,9 +88,10 @@ class Lab:
             who="ann",
             requested_at=now,
             expires_at=now + timedelta(minutes=10),
+            force=True,
             **fields,
         )
-        await self.store.order_power(command, now=now, force=True)
+        await self.store.order_power(command, now=now)
         return command
 
     async def ended(self, command: PowerCommand) -> list[PowerStatus]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,10 @@ from consumers.watchdog.healer import Healer
 from consumers.watchdog.policy_source import PolicySource
 from pipeline.clock import ManualClock
 from pipeline.store.healing import PowerLedger, read_view, saved_rules
+from pipeline.store.power_protocol import Ordered
 from schemas.changes import ChangeKind
 from schemas.description import Description, PowerCycleState
+from schemas.ids import new_ulid
 from schemas.power import ControllerReport, PowerCommand, PowerRecord, PowerStatus, PowerStep
 from schemas.topics import POWER_COMMANDS
 from schemas.wire import ZERO_TIME
@@ -191,6 +194,29 @@ async def test_two_watchdogs_order_one_cycle(lab: Lab) -> None:
 
     assert len(await lab.records("m")) == 1
     assert len(await lab.commands()) == 1
+
+
+async def test_a_try_that_another_watchdog_has_ordered_in_other_words_keeps_no_machine_from_its_turn(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its policy may be another, and both may have looked before either has ordered."""
+    for machine_id in ("m", "n"):
+        await lab.machine(machine_id, rack=machine_id)
+        await lab.goes_down(machine_id)
+    order = lab.store.order_power
+
+    async def overtaken(command: PowerCommand, **options: Any) -> Ordered:
+        if command.machine_id == "m":
+            rival = command.model_copy(update={"id": new_ulid(), "why": "self-healing: try 1 of 3"})
+            assert (await order(rival, **options)).is_new
+        return await order(command, **options)
+
+    monkeypatch.setattr(lab.store, "order_power", overtaken)
+    await lab.minutes(11)
+
+    ordered = {each.machine_id: each.why for each in await lab.commands()}
+    assert ordered.keys() == {"m", "n"}
+    assert ordered["m"] == "self-healing: try 1 of 3"
 
 
 async def test_a_new_watchdog_goes_on_where_the_one_before_ended(lab: Lab) -> None:

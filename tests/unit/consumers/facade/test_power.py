@@ -99,6 +99,29 @@ async def test_an_idempotency_key_finds_its_command_also_when_it_has_ended(lab: 
     assert (status, other["command"]["id"] == first["command"]["id"]) == (202, False)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("action", "off"), ("delay_s", 8), ("why", "other"), ("force", True), ("expires_in_s", 601)],
+)
+async def test_an_idempotency_key_with_another_body_is_refused_with_what_is_different(
+    lab: Lab, field: str, value: Any
+) -> None:
+    await lab.machine(power_cycle_state="available")
+    body = {"action": "cycle", "delay_s": 7, "why": "stuck"}
+    _, first, _ = await ask(lab, "PUT", POWER, body, Idempotency_Key="k-1")
+
+    status, problem, headers = await ask(lab, "PUT", POWER, {**body, field: value}, Idempotency_Key="k-1")
+
+    assert (status, problem["reason"]) == (422, "idempotency_key_reused")
+    assert headers["Content-Type"] == "application/problem+json"
+    assert f"(different: {field})" in problem["detail"]
+    assert "new key" in problem["detail"]
+    spelled_out = {**body, "force": False, "expires_in_s": 600}
+    status, again, _ = await ask(lab, "PUT", POWER, spelled_out, Idempotency_Key="k-1")
+    assert (status, again) == (200, first)
+    assert len(await lab.store.power_commands()) == 1
+
+
 @pytest.mark.parametrize("key", ["", "x" * 201, "a b", "käse", "tab\tbed"])
 async def test_an_idempotency_key_that_is_none_is_refused(lab: Lab, key: str) -> None:
     await lab.machine(power_cycle_state="available")

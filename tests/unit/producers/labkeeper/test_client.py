@@ -69,6 +69,15 @@ async def test_a_field_that_the_sentence_names_is_not_named_again(facade: Facade
     assert (await _show(facade)).err == "labkeeper: reason: too long\n"
 
 
+async def test_a_key_that_came_with_another_request_is_a_conflict(facade: FacadeDouble) -> None:
+    """Other requests of this status are mistakes in what was typed."""
+    facade.refusal = lambda: problem(422, "use a new key", reason="idempotency_key_reused")
+
+    result = await labkeeper_beside("power", "cycle", "m", "--url", facade.url)
+
+    assert (result.code, result.err) == (ExitCode.CONFLICT, "labkeeper: use a new key\n")
+
+
 async def test_a_problem_cannot_steer_the_terminal(facade: FacadeDouble) -> None:
     facade.refusal = lambda: problem(409, "\x1b]0;owned\x07")
 
