@@ -8,19 +8,18 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import click
-from pydantic import ValidationError
 
 from pipeline.clock import SystemClock
-from pipeline.command import CommandFailed
 from producers.labkeeper.access import Access, facade_options
 from producers.labkeeper.client import FacadeClient, Json
+from producers.labkeeper.documents import read_as
 from producers.labkeeper.machine_view import STYLES, moment
 from producers.labkeeper.output import Cell, Column, Form, output_option, tell, write_json, write_table
 from producers.labkeeper.spans import Span
 from producers.labkeeper.text import ago, short_duration
 from schemas.fleet_stats import WHOLE_FLEET, FleetStats
 from schemas.health import Health
-from schemas.wire import explain, format_time
+from schemas.wire import format_time
 
 URL: Final = "/api/v1/fleet/stats"
 _NOTHING: Final = "-"
@@ -91,10 +90,7 @@ async def _ask(access: Access, pool: str | None, since: timedelta | None, step: 
 
 
 def _read(document: Json) -> list[FleetStats]:
-    try:
-        return [FleetStats.model_validate(each) for each in document.get("stats") or ()]
-    except ValidationError as error:
-        raise CommandFailed(f"the façade sent statistics that make no sense: {explain(error)}") from error
+    return [read_as(FleetStats, each, "a statistic") for each in document.get("stats") or ()]
 
 
 def _pool(name: str) -> str:

@@ -7,19 +7,17 @@ from collections.abc import Iterator
 from typing import Final
 
 import click
-from pydantic import ValidationError
 from rich.text import Text
 
-from pipeline.command import CommandFailed
 from producers.labkeeper.access import Access, facade_options
 from producers.labkeeper.catalogue import HEAL_COMMANDS
 from producers.labkeeper.client import MACHINES, FacadeClient, Json
+from producers.labkeeper.documents import read_as
 from producers.labkeeper.machine_ids import machine_id
 from producers.labkeeper.output import Form, output_option, write_json, write_lines
 from producers.labkeeper.text import printable
 from producers.labkeeper.umbrella import LazyGroup
 from schemas.healing import HealingCheck, HealingExplanation, HealingState
-from schemas.wire import explain
 
 _STYLES: Final = {
     HealingState.WAITING: "yellow",
@@ -59,21 +57,12 @@ def explain_command(access: Access, machine_id: str, output: Form) -> None:
     if output is Form.JSON:
         write_json(document)
     else:
-        write_lines(_lines(_read(document)))
+        write_lines(_lines(read_as(HealingExplanation, document, "an explanation")))
 
 
 async def _ask(access: Access, machine_id: str) -> Json:
     async with FacadeClient(access) as facade:
         return await facade.get(f"{MACHINES}/{machine_id}/healing")
-
-
-def _read(document: Json) -> HealingExplanation:
-    try:
-        return HealingExplanation.model_validate(document)
-    except ValidationError as error:
-        raise CommandFailed(
-            f"the façade sent an explanation that makes no sense: {explain(error)}"
-        ) from error
 
 
 def _lines(explanation: HealingExplanation) -> Iterator[Text]:

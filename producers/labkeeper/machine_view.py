@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
-from pydantic import ValidationError
 from rich.text import Text
 
-from pipeline.command import CommandFailed
+from producers.labkeeper.documents import read_as
 from producers.labkeeper.output import Cell, Column, Fit
 from producers.labkeeper.text import ago, printable, rough_duration, short_duration
 from schemas.changes import ChangeKind, HistoryEntry
 from schemas.description import Annotation, AttachedDevice, Description, PowerCycleState
 from schemas.event import BAD_BATTERY_LEVEL
 from schemas.health import Health, states_of
-from schemas.wire import ZERO_TIME, explain, format_time
+from schemas.wire import ZERO_TIME, format_time
 
 STYLES: Final = {
     Health.AVAILABLE: "green",
@@ -64,18 +63,12 @@ class State:
 
 def read_machine(document: Mapping[str, Any]) -> Description:
     """A Description from the façade's answer; raises `CommandFailed`."""
-    try:
-        return Description.model_validate(document)
-    except ValidationError as error:
-        raise CommandFailed(f"the façade sent a machine that makes no sense: {explain(error)}") from error
+    return read_as(Description, document, "a machine")
 
 
 def read_entry(document: Mapping[str, Any]) -> HistoryEntry:
     """A HistoryEntry from the façade's answer; raises `CommandFailed`."""
-    try:
-        return HistoryEntry.model_validate(document)
-    except ValidationError as error:
-        raise CommandFailed(f"the façade sent a history that makes no sense: {explain(error)}") from error
+    return read_as(HistoryEntry, document, "a history")
 
 
 def id_of(document: Mapping[str, Any]) -> str:

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
-from pydantic import ValidationError
-
-from pipeline.command import CommandFailed
 from producers.labkeeper.client import FacadeClient, Json
+from producers.labkeeper.documents import read_as
 from producers.labkeeper.output import Cell, Column, Fit
 from producers.labkeeper.text import ago, short_duration
 from schemas.power import PowerCommand, PowerOutlet, PowerRecord, PowerStatus
-from schemas.wire import explain, format_time
+from schemas.wire import format_time
 
 COMMANDS: Final = "/api/v1/power/commands"
 OUTLETS: Final = "/api/v1/power/outlets"
@@ -41,22 +39,12 @@ HISTORY_COLUMNS: Final = (
 
 def read_record(document: Json) -> PowerRecord:
     """A command as the façade tells of it. Raises `CommandFailed`."""
-    try:
-        return PowerRecord.model_validate(document)
-    except ValidationError as error:
-        raise CommandFailed(
-            f"the façade tells of a power command in words that this labkeeper does not know ({explain(error)})"
-        ) from error
+    return read_as(PowerRecord, document, "a power command")
 
 
 def read_outlet(document: Json) -> PowerOutlet:
     """An outlet as the façade tells of it. Raises `CommandFailed`."""
-    try:
-        return PowerOutlet.model_validate(document)
-    except ValidationError as error:
-        raise CommandFailed(
-            f"the façade tells of an outlet in words that this labkeeper does not know ({explain(error)})"
-        ) from error
+    return read_as(PowerOutlet, document, "an outlet")
 
 
 async def commands(

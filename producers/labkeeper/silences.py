@@ -8,12 +8,11 @@ from datetime import timedelta
 from typing import Final
 
 import click
-from pydantic import ValidationError
 
 from pipeline.clock import SystemClock
-from pipeline.command import CommandFailed
 from producers.labkeeper.access import Access, facade_options
 from producers.labkeeper.client import FacadeClient, Json
+from producers.labkeeper.documents import read_as
 from producers.labkeeper.output import (
     Cell,
     Column,
@@ -30,7 +29,7 @@ from producers.labkeeper.per_machine import Outcomes
 from producers.labkeeper.spans import Span
 from producers.labkeeper.umbrella import GuessingGroup
 from schemas.silence import Silence
-from schemas.wire import explain, format_time
+from schemas.wire import format_time
 
 _SILENCES: Final = "/api/v1/silences"
 _LONGEST: Final = timedelta(days=365)
@@ -152,9 +151,4 @@ async def _end(access: Access, ids: Sequence[str], outcomes: Outcomes) -> None:
 
 
 def _read(document: Json) -> Silence:
-    try:
-        return Silence.model_validate(document)
-    except ValidationError as error:
-        raise CommandFailed(
-            f"the façade tells of a silence in words that this labkeeper does not know ({explain(error)})"
-        ) from error
+    return read_as(Silence, document, "a silence")
