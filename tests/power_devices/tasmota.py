@@ -1,4 +1,4 @@
-"""A relay board with the Tasmota firmware, as its version 14 answers over HTTP."""
+"""A relay board with the Tasmota firmware, as its version 15.5 answers over HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.power_devices.web_device import WebPowerDevice
 
 
 class FakeTasmota(WebPowerDevice):
-    """Two relays; whoever has no password gets 401 and a hint."""
+    """Two relays; whoever has no password gets 401 and a hint, and it hangs up on who does not come from its own page."""
 
     def __init__(self) -> None:
         super().__init__(("1", "2"))
@@ -20,6 +20,10 @@ class FakeTasmota(WebPowerDevice):
         router.add_get("/cm", self._command)
 
     def guard(self, request: web.Request) -> web.StreamResponse | None:
+        if not request.headers.get("Referer", "").startswith("http://127.0.0.1"):
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
         if (request.query.get("user"), request.query.get("password")) == ("admin", self.password):
             return None
         return web.json_response({"WARNING": "Need user=<username>&password=<password>"}, status=401)

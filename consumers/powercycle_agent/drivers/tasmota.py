@@ -4,6 +4,9 @@ For Tasmota 6 and newer on any ESP8266 or ESP32 (Sonoff, Nous, Athom, Gosund and
 (`WebServer 2`). A password (`WebPassword`) goes in the address, as the firmware wants it: use such devices on a network of
 their own. Port: the relay's number, from 1; a device with one relay has 1.
 
+From 15.5 on the firmware hangs up on whoever does not come from its own page: so its IP address, or the host name that it
+calls itself, must stand in `address`; else `SetOption128 1` lets everybody in.
+
     tasmota: {
       "bench-plug-1": { address: "http://10.1.2.3", password_file: "/etc/labkeeper/tasmota", ports: { "pi-01": 1 } },
     }
@@ -25,6 +28,8 @@ from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState
 from consumers.powercycle_agent.drivers.secrets import Secrets
 
 _STATES: Final = {"ON": PortState.ON, "OFF": PortState.OFF}
+_WANTS_LOGIN: Final = "=<"
+"""In `Need user=<username>&password=<password>`, in all its translations; not in `Enable weblog 2 if response expected`."""
 
 
 class TasmotaSettings(AccountSettings):
@@ -48,6 +53,7 @@ class TasmotaDriver(ConfirmingDriver):
         self._settings = settings
         self._secrets = secrets
         self._web = WebDevice(settings)
+        self._headers = {"Referer": f"{settings.address}/"}  # of its own page
 
     async def tell(self, port: str, wanted: PortState) -> None:
         self._state(port, await self._command(f"Power{port} {'On' if wanted is PortState.ON else 'Off'}"))
@@ -67,10 +73,16 @@ class TasmotaDriver(ConfirmingDriver):
             login = self._settings.login(self._secrets, default_user="admin")
             if login is not None:
                 query |= {"user": login.user, "password": login.password}
-        answer = (await self._web.get("/cm", query)).confirmed().json_object()
-        if "WARNING" in answer:  # how firmware before 8.2.3 says 401
+        answer = await self._web.request("GET", "/cm", query=query, headers=self._headers)
+        said = answer.confirmed().json_object()
+        warning = str(said.get("WARNING", ""))
+        if _WANTS_LOGIN in warning:  # how firmware before 8.2.3 says 401
             raise TurnedAway(f"{self.device} does not let us in: check user and password")
-        return answer
+        if warning:  # it has done what it was told
+            raise NotConfirmed(
+                f"{self.device} does not tell what became of {command!r}; it says {warning[:200]!r}"
+            )
+        return said
 
     def _state(self, port: str, answer: dict[str, Any]) -> PortState:
         said = answer.get(f"POWER{port}", answer.get("POWER") if port == "1" else None)

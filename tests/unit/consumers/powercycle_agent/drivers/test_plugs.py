@@ -78,6 +78,14 @@ async def test_an_old_tasmota_turns_away_with_a_warning(scripted: Scripted) -> N
     await driver.close()
 
 
+async def test_a_tasmota_that_logs_too_little_to_answer_may_have_switched(scripted: Scripted) -> None:
+    scripted.answer = {"WARNING": "Enable weblog 2 if response expected"}
+    driver = open_driver(tasmota.KIND, scripted.address)
+    with pytest.raises(NotConfirmed, match="weblog 2"):
+        await driver.off("1")
+    await driver.close()
+
+
 @pytest.mark.parametrize("port", [0, "all", "1 Off; Restart 1", 100])
 def test_a_port_that_would_do_something_else_at_a_tasmota_is_refused(port: Any) -> None:
     with pytest.raises(ValidationError, match="no relay"):
