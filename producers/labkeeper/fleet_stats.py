@@ -90,7 +90,7 @@ async def _ask(access: Access, pool: str | None, since: timedelta | None, step: 
 
 
 def _read(document: Json) -> list[FleetStats]:
-    return [read_as(FleetStats, each, "a statistic") for each in document.get("stats") or ()]
+    return [read_as(FleetStats, each, "a window of statistics") for each in document.get("stats") or ()]
 
 
 def _pool(name: str) -> str:
