@@ -15,12 +15,21 @@ async def read_token(source: TokenSource) -> str | None:
     """The token as it is now; None: none is used. Raises `Misconfigured`."""
     if source.file is not None:
         try:
-            return source.file.read_text("utf-8").strip()
+            return _token(source.file.read_text("utf-8"), f"the file {source.file}")
         except (OSError, UnicodeDecodeError) as error:
             raise Misconfigured(f"cannot read the token from {source.file}: {error}") from error
     if source.command:
-        return await _printed(source.command)
-    return source.value
+        return _token(await _printed(source.command), f"what {source.command[0]} prints")
+    return None if source.value is None else _token(source.value, "the variable of the token")
+
+
+def _token(text: str, where: str) -> str:
+    """The text as a token: one word, which a header can carry. Raises `Misconfigured`."""
+    token = text.strip()
+    if not (token and token.isascii() and token.isprintable() and " " not in token):
+        what = "is not a token alone: it must be one word" if token else "is empty: put a token there"
+        raise Misconfigured(f"{where} {what}")
+    return token
 
 
 async def _printed(command: tuple[str, ...]) -> str:
@@ -39,8 +48,8 @@ async def _printed(command: tuple[str, ...]) -> str:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    token = output.decode(errors="replace").strip()
-    if process.returncode != 0 or not token:
+    token = output.decode(errors="replace")
+    if process.returncode != 0 or not token.strip():
         raise Misconfigured(
             f"{command[0]} gave no token (exit code {process.returncode}): log in with it first"
         )

@@ -184,6 +184,25 @@ async def test_a_token_that_cannot_be_had_is_one_clear_sentence(source: TokenSou
         await read_token(source)
 
 
+@pytest.mark.parametrize("text", ["", "two\nlines", "two words", "bell\a", "tök"])
+async def test_what_no_header_can_carry_is_no_token_and_the_poller_goes_on(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "token"
+    file.write_text(text)
+    async with (
+        swarming_server(bots={POOL: [bot("b")]}, token="new") as server,
+        polling(server, token=TokenSource(file)) as (poller, broker),
+    ):
+        await poller.poll(asyncio.Event())
+        assert server.asked == []
+        file.write_text("new\n")
+        await poller.poll(asyncio.Event())
+        assert list(await told(broker)) == ["b"]
+
+
+async def test_a_token_of_the_environment_may_end_with_a_line() -> None:
+    assert await read_token(TokenSource(value="secret\n")) == "secret"
+
+
 async def test_a_bot_whose_id_no_machine_can_have_is_left_out() -> None:
     async with (
         swarming_server(bots={POOL: [bot("a/b"), bot("well")]}) as server,
