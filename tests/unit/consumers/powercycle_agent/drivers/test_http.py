@@ -30,10 +30,12 @@ from consumers.powercycle_agent.drivers.http import (
 )
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from infra.servers.kafka.certificates import Certificates
+from tests.power_devices.gate import Gate
 
 pytestmark = pytest.mark.slow
 
 NOWHERE = Path("/nonexistent")
+DEADLINE_S = 5
 LOCATIONS = {
     "here": "/echo",
     "again": "/redirect/again",
@@ -90,6 +92,21 @@ async def device(
 async def server() -> AsyncIterator[str]:
     async with serving() as address:
         yield address
+
+
+async def test_no_connection_is_kept_for_the_next_call() -> None:
+    async with serving() as address:
+        gate = Gate(lambda: False)
+        await gate.open(int(address.rpartition(":")[2]))
+        device = WebDevice(WebSettings(address=f"http://127.0.0.1:{gate.port}", ports={}))
+        for _ in range(2):
+            await device.get("/echo")
+            async with asyncio.timeout(DEADLINE_S):
+                while gate.connections:
+                    await asyncio.sleep(0.01)
+        await device.close()
+        await gate.shut()
+    assert len(gate.connected_at) == 2
 
 
 async def test_a_request_arrives_as_it_was_meant(server: str) -> None:
