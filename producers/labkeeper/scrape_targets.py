@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from infra.servers.child import free_ports
 from producers.labkeeper.screen import Screen
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -26,7 +27,8 @@ class ScrapeTargets:
         had = self._ports.get(role)
         if had is not None and _is_free(had):
             return had
-        self._ports[role] = _free_port(besides=set(self._ports.values()))
+        taken = set(self._ports.values())  # also by roles that do not listen yet
+        self._ports[role] = next(port for port in free_ports(len(taken) + 1) if port not in taken)
         self._write()
         return self._ports[role]
 
@@ -57,12 +59,3 @@ def _is_free(port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _free_port(*, besides: set[int]) -> int:
-    """Any; not one that another role has, even if that does not listen yet."""
-    while True:
-        with socket.create_server((_LOOPBACK, 0)) as server:
-            port: int = server.getsockname()[1]
-        if port not in besides:
-            return port

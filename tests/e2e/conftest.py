@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.e2e import browser
 from tests.e2e.browser import Complaints
-from tests.e2e.pages import open_page
+from tests.e2e.pages import SOON, open_page
 from tests.e2e.processes import Lab
 from tests.servers.kinds import TestServer
 from tests.servers.postgres import new_database
+
+expect.set_options(timeout=SOON)  # playwright itself gives five seconds
 
 
 @pytest.fixture(scope="module")

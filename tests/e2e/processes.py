@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from infra.servers.child import free_ports
+
 _ROOT: Final = Path(__file__).parents[2]
-_START_S: Final = 60
-_STOP_S: Final = 30
+_START_S: Final = 120
+_STOP_S: Final = 60
 _LOOK_EVERY_S: Final = 0.05
 _AT_ONCE: Final = 8
 
@@ -45,7 +46,7 @@ class Lab:
         self._database_url = database_url
         self._more_environment = environment or {}
         self._logs = logs
-        self._port = _free_port()
+        [self._port] = free_ports(1)
         self._options: Mapping[str, Sequence[str]] = {
             WRITER: (),
             RELAY: (),
@@ -201,10 +202,3 @@ def eventually(
     while not holds():
         assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}\n{tell()}"
         time.sleep(_LOOK_EVERY_S)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

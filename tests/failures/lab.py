@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,13 +16,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import orjson
 
+from infra.servers.child import free_ports
 from pipeline.errors import Retryable
 from pipeline.settings import Connections
 from tests.failures.checks import PATIENCE
 from tests.failures.workload import POOLS, SILENT_POOL, Workload
 
 _ROOT: Final = Path(__file__).parents[2]
-_STOP_S: Final = 30
+_STOP_S: Final = 60
 _LOOK_EVERY_S: Final = 0.05
 _TAIL_CHARACTERS: Final = 3000
 
@@ -41,7 +41,7 @@ class Lab:
     """The processes of a lab. The database has been migrated and the topics exist."""
 
     def __init__(self, connections: Connections, folder: Path, workload: Workload) -> None:
-        port = _free_port()
+        [port] = free_ports(1)
         self.url: Final = f"http://127.0.0.1:{port}"
         self.journal: Final = folder / "journal"
         self._folder = folder
@@ -183,10 +183,3 @@ async def until(
             pass  # away for now, which is what these tests are about
         assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}\n{tell()}"
         await asyncio.sleep(_LOOK_EVERY_S)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

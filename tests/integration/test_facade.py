@@ -16,11 +16,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from infra.servers.child import free_ports
 from pipeline.store.migrations import migrate
 from tests.unit.consumers.facade.lab import SseClient
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 ONE = "/api/v1/machines/rack4-07"
 
 pytestmark = pytest.mark.integration
@@ -53,17 +54,11 @@ async def facade(
     environment: dict[str, str],
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, subprocess.Popen[bytes]]]:
     """A façade that is ready, and a client of it."""
-    port = str(free_port())
+    port = str(*free_ports(1))
     with process(environment, "consumers.facade", "--port", port) as started:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
             await _until_ready(http, started)
             yield http, started
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _until_ready(http: aiohttp.ClientSession, started: subprocess.Popen[bytes]) -> None:

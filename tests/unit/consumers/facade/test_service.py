@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from consumers.facade.__main__ import command
 from consumers.facade.service import serve_facade
 from consumers.facade.settings import FacadeSettings
+from infra.servers.child import free_ports
 from pipeline.broker.memory import MemoryBroker
 from pipeline.broker.protocol import Batch, Subscription
 from pipeline.clock import ManualClock
@@ -26,18 +27,12 @@ from schemas.description import Description
 from tests.unit.consumers.facade.lab import DEADLINE_S, NOW, SseClient, changing
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @asynccontextmanager
 async def serving(
     store: MemoryStore, broker: MemoryBroker
 ) -> AsyncIterator[tuple[aiohttp.ClientSession, asyncio.Event]]:
     """The whole service on a free port, until the event is set."""
-    stop, port = asyncio.Event(), free_port()
+    stop, (port,) = asyncio.Event(), free_ports(1)
     task = asyncio.create_task(serve_facade(store, broker, ManualClock(NOW), FacadeSettings(port=port), stop))
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:

@@ -13,6 +13,8 @@ from pipeline.clock import ManualClock
 from producers.labkeeper.scrape_targets import ScrapeTargets
 from producers.labkeeper.screen import Screen
 
+OUTGOING_FROM = 32768
+"""Where the ports of outgoing connections begin on Linux; on macOS it is higher."""
 SCREEN = Screen(ManualClock(datetime(2026, 3, 1, tzinfo=UTC)), verbose=False)
 
 
@@ -34,6 +36,14 @@ def test_a_role_keeps_its_port_when_it_is_started_again(tmp_path: Path) -> None:
     targets = ScrapeTargets(tmp_path / "targets.json", SCREEN)
 
     assert targets.port_of("writer") == targets.port_of("writer")
+
+
+def test_no_outgoing_connection_can_take_a_roles_port_before_the_role_listens(tmp_path: Path) -> None:
+    targets = ScrapeTargets(tmp_path / "targets.json", SCREEN)
+    ports = {targets.port_of(f"role-{number}") for number in range(50)}
+
+    assert len(ports) == 50
+    assert max(ports) < OUTGOING_FROM
 
 
 def test_a_port_that_was_taken_meanwhile_is_replaced(tmp_path: Path) -> None:
