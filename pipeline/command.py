@@ -281,6 +281,19 @@ def settings(options: dict[str, Any]) -> tuple[Connections, ServiceSettings]:
     return _connections(**rest), service_settings(**service)
 
 
+def url_option(what: str, *, default: str | None = None) -> Callable[[Decorated], Decorated]:
+    """The option that says where the façade is; `what` is its help. The command gets `url`."""
+    return click.option(
+        "--url",
+        envvar="LABKEEPER_URL",
+        default=default,
+        show_default=default is not None,
+        show_envvar=True,
+        metavar="URL",
+        help=what,
+    )
+
+
 def token_file_option(what: str) -> Callable[[Decorated], Decorated]:
     """The option for a file with a token, for those that talk to a façade; `what` begins its help. The command gets `token_file`."""
     return click.option(

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import Misconfigured
 
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+"""Where `labkeeper up` and a façade without options listen."""
 TOKEN_VARIABLE: Final = "LABKEEPER_TOKEN"  # noqa: S105  # the name of a variable, not a token
 _LIMIT: Final = 64 * 1024
 _TOKEN: Final = re.compile(r"[!-~]+")

@@ -12,6 +12,7 @@ MACHINE_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 MACHINE_ID_RULE = "1 to 128 letters, digits, '.', '_' or '-', starting with a letter or digit"
 
 _machine_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_caller_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
 def is_machine_id(text: str) -> bool:
@@ -27,6 +28,11 @@ def check_machine_id(text: str) -> str:
 
 
 MachineId = Annotated[str, AfterValidator(check_machine_id)]
+
+
+def is_caller_name(text: str) -> bool:
+    """Whether `text` may name a token's bearer, such as an agent or a person: like a machine's id, with `@` and `+`."""
+    return _caller_name.fullmatch(text) is not None
 
 
 def new_ulid() -> str:

@@ -27,12 +27,11 @@ from pipeline import logs
 from pipeline.command import CommandFailed, ExitCode
 from pipeline.errors import Misconfigured
 from pipeline.store.protocol import LABKEEPER_USER
-from schemas.ids import is_machine_id
+from schemas.ids import is_caller_name, is_machine_id
 
 TOKEN_PREFIX: Final = "lk_"  # noqa: S105  # makes a leaked one easy to find, is none itself
 _LOOK_EVERY_S: Final = 1.0
 
-_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _hash = re.compile(r"[0-9a-f]{64}")
 
 log = logs.get_logger()
@@ -127,7 +126,7 @@ def _read_line(line: str, place: str) -> tuple[str, Caller]:
     name, _, digest = rest.partition(":")
     if role not in set(Role):
         raise Misconfigured(f"{place}: the role must be one of {', '.join(Role)}")
-    if not _name.fullmatch(name):
+    if not is_caller_name(name):
         raise Misconfigured(f"{place}: the name must be letters, digits and any of . _ @ + -")
     if not _hash.fullmatch(digest):
         raise Misconfigured(
@@ -138,7 +137,7 @@ def _read_line(line: str, place: str) -> tuple[str, Caller]:
 
 def add_token(path: Path, role: Role, name: str) -> str:
     """Make a token, append its hash to the file (made with mode 0600 if it is not there), and return the token."""
-    if not _name.fullmatch(name) or (role is Role.MACHINE and not is_machine_id(name)):
+    if not is_caller_name(name) or (role is Role.MACHINE and not is_machine_id(name)):
         what = (
             "a machine's token is named after the machine's id"
             if role is Role.MACHINE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 import click
@@ -35,8 +34,7 @@ from pipeline.clock import SystemClock
 from pipeline.facade_access import TOKEN_VARIABLE, check_url
 from pipeline.service import serve
 from pipeline.settings import Connections, ServiceSettings
-
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
+from schemas.ids import is_caller_name
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -45,7 +43,7 @@ _Connect = Callable[[asyncio.Event], AbstractAsyncContextManager[ControlPlane]]
 
 def _name(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
     name = socket.gethostname() if value is None else value
-    if _NAME.fullmatch(name) is None:
+    if not is_caller_name(name):
         raise click.BadParameter(
             f"{name!r}: a name has letters, digits and . _ @ + -, begins with a letter or digit, and is not longer than 128"
         )
@@ -97,12 +95,8 @@ def _agent_options(function: Decorated) -> Decorated:
 def _lab_options(function: Decorated) -> Decorated:
     for option in (
         commands.token_file_option("With --url: file with the agent's API token."),
-        click.option(
-            "--url",
-            envvar="LABKEEPER_URL",
-            metavar="URL",
-            show_envvar=True,
-            help="A façade, for racks that reach neither broker nor database. Not asked where a database is named.",
+        commands.url_option(
+            "A façade, for racks that reach neither broker nor database. Not asked where a database is named."
         ),
     ):
         function = option(function)

@@ -29,10 +29,9 @@ from pipeline import command as commands
 from pipeline import logs
 from pipeline.command import ExitCode
 from pipeline.errors import LabkeeperError
-from pipeline.facade_access import TOKEN_VARIABLE, check_url
+from pipeline.facade_access import DEFAULT_URL, TOKEN_VARIABLE, check_url
 from schemas.power import MAX_DELAY_S
 
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
 DOWN_BOTS: Final = "/down_bots"
 AUTO_FIX_PAUSE_S: Final = 5.0
 MAX_TEXT: Final = 2000
@@ -111,15 +110,7 @@ def _new_flags(function: Decorated) -> Decorated:
         ),
         click.option("--direct", is_flag=True, help="Drive the switches from here, though the lab be there."),
         commands.token_file_option("File with your API token."),
-        click.option(
-            "--url",
-            envvar="LABKEEPER_URL",
-            default=DEFAULT_URL,
-            show_default=True,
-            show_envvar=True,
-            metavar="URL",
-            help="Where the façade is. Empty: there is none.",
-        ),
+        commands.url_option("Where the façade is. Empty: there is none.", default=DEFAULT_URL),
     ):
         function = option(function)
     return function

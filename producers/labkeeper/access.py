@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import click
-
 from pipeline import command as commands
 from pipeline.command import CommandFailed, ExitCode
-from pipeline.facade_access import TOKEN_VARIABLE
+from pipeline.facade_access import DEFAULT_URL, TOKEN_VARIABLE
 
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _LONGEST_TOKEN: Final = 16_384
 
 
@@ -32,15 +29,7 @@ class Access:
 def facade_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--url` and `--token-file`; the command gets an `Access` as its first argument instead of them."""
 
-    @click.option(
-        "--url",
-        envvar="LABKEEPER_URL",
-        default=DEFAULT_URL,
-        show_default=True,
-        show_envvar=True,
-        metavar="URL",
-        help="Where the façade is.",
-    )
+    @commands.url_option("Where the façade is.", default=DEFAULT_URL)
     @commands.token_file_option("File with your API token.")
     @functools.wraps(function)
     def with_access(*args: Any, url: str, token_file: Path | None, **options: Any) -> Any:

@@ -54,13 +54,9 @@ def _port(_context: click.Context, _parameter: click.Parameter, value: str) -> i
 def _destination_options(function: Decorated) -> Decorated:
     for option in (
         commands.token_file_option("File with this machine's API token for the façade."),
-        click.option(
-            "--url",
-            envvar="LABKEEPER_URL",
-            show_envvar=True,
-            metavar="URL",
-            help="A façade, such as http://127.0.0.1:8000: it says what is attached to this machine, and takes the "
-            "events unless a broker is named.",
+        commands.url_option(
+            "A façade, such as http://127.0.0.1:8000: it says what is attached to this machine, and takes the events unless "
+            "a broker is named."
         ),
     ):
         function = option(function)

@@ -45,12 +45,8 @@ class Opened:
 def target_options(function: Decorated) -> Decorated:
     """Add the options that say where to send to; `target_of` makes them into a `Target`."""
     token_file = commands.token_file_option("File with an operator's API token for the façade.")
-    url = click.option(
-        "--url",
-        envvar="LABKEEPER_URL",
-        show_envvar=True,
-        metavar="URL",
-        help="A façade, such as http://127.0.0.1:8000. Events are posted to it unless a broker is named.",
+    url = commands.url_option(
+        "A façade, such as http://127.0.0.1:8000. Events are posted to it unless a broker is named."
     )
     return commands.publishing_options(url(token_file(function)))
 

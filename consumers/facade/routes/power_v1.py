@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -27,10 +26,10 @@ from schemas.api import (
     PowerParameters,
     ResultsTaken,
 )
+from schemas.ids import is_caller_name
 from schemas.power import PowerRecord, PowerResult, agent_lease
 
 BASE: Final = "/api/v1/power"
-_agent = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
 # --- people ------------------------------------------------------------------------------------------------------------
@@ -137,7 +136,7 @@ async def give_up_lease(request: web.Request) -> web.Response:
 
 def _agent_of(request: web.Request) -> str:
     name = request.match_info["name"]
-    if _agent.fullmatch(name) is None:
+    if not is_caller_name(name):
         raise invalid("name", "an agent has a name like a token's: letters, digits and . _ @ + -, up to 128")
     caller = request[CALLER]
     if caller.role is Role.AGENT and caller.user != name:
