@@ -21,16 +21,29 @@ import orjson
 
 from consumers.notifier.configuration import ChannelEntry, Configuration, Email, Slack, Webhook
 from consumers.notifier.messages import Message
+from pipeline import logs
 from pipeline.clock import Clock
 from pipeline.errors import Misconfigured
 
 _LIMIT_S: Final = 30.0
 _NAMED_IN_CHAT: Final = 20
 _NAMED_IN_MAIL: Final = 500
+_LONGEST_CHAT: Final = 1900
+"""Characters. Discord takes 2,000 and refuses what is longer; the others take more."""
+_LONGEST_LINE: Final = 250
+_WANTS_REST: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+_LONGEST_REST_S: Final = 3600.0
+
+log = logs.get_logger()
 
 
 class NotSent(Exception):
     """The receiver did not take it, as far as we know. The text says why, and shows no secret."""
+
+    def __init__(self, why: str, *, rest_s: float = 0.0) -> None:
+        """`rest_s`: so long the receiver wants to be left alone."""
+        super().__init__(why)
+        self.rest_s = rest_s
 
 
 class Channel(Protocol):
@@ -90,16 +103,24 @@ class SlackChannel:
 
 
 def chat_text(message: Message) -> str:
-    """The message as Slack writes it: the headline bold, machines as links."""
-    lines = [f"*{_escaped(message.headline)}*", *map(_escaped, message.common)]
-    if message.count > 1 or any(each.text for each in message.notices):
-        lines += [f"• {_escaped(line)}" for line in message.lines(_NAMED_IN_CHAT)]
+    """The message as Slack writes it: the headline bold, a link at the end; as many machines as there is place for."""
     link = message.link(message.notices[0].machine_id) if message.count == 1 else message.page
-    return "\n".join([*lines, link] if link else lines)
+    head = [f"*{_shown(message.headline)}*", *map(_shown, message.common)]
+    named = 0
+    if message.count > 1 or any(each.text for each in message.notices):
+        named = _NAMED_IN_CHAT
+    while True:
+        lines = [f"• {_shown(line)}" for line in message.lines(named)] if named else []
+        text = "\n".join([*head, *lines, *([link] if link else [])])
+        if len(text) <= _LONGEST_CHAT or not named:
+            return text
+        named -= 1
 
 
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _shown(text: str) -> str:
+    """On a line of a chat."""
+    short = text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 1] + "…"
+    return short.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 async def _post(
@@ -111,7 +132,7 @@ async def _post(
             url, data=body, headers=headers, timeout=timeout, allow_redirects=False
         ) as answer:
             if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-                raise NotSent(f"{what} answers {answer.status}")
+                raise NotSent(f"{what} answers {answer.status}", rest_s=_wanted_rest(answer))
     except (
         aiohttp.InvalidURL,
         UnicodeError,
@@ -119,6 +140,13 @@ async def _post(
         raise Misconfigured(f"{what} has no URL that could be posted to") from error
     except (aiohttp.ClientError, TimeoutError) as error:
         raise NotSent(f"{what} cannot be reached ({type(error).__name__})") from error
+
+
+def _wanted_rest(answer: aiohttp.ClientResponse) -> float:
+    text = answer.headers.get("Retry-After", "")
+    if answer.status not in _WANTS_REST or not (text.isascii() and text.isdecimal()):
+        return 0.0
+    return min(float(text), _LONGEST_REST_S)
 
 
 class EmailChannel:
@@ -143,7 +171,7 @@ class EmailChannel:
         )
         try:
             async with asyncio.timeout(_LIMIT_S):  # theirs is for each of many answers
-                await aiosmtplib.send(
+                refused, _ = await aiosmtplib.send(
                     email_of(message, entry),
                     hostname=host,
                     port=int(port),
@@ -160,6 +188,12 @@ class EmailChannel:
             raise Misconfigured(
                 f"no mail can be sent to {entry.server} ({type(error).__name__}): check server, user and password"
             ) from error
+        if refused:  # the others have it; to send it again would tell them twice
+            log.warning(
+                "receivers_refused",
+                server=entry.server,
+                reasons={to: said.message for to, said in refused.items()},
+            )
 
 
 def email_of(message: Message, entry: Email) -> EmailMessage:

@@ -224,7 +224,10 @@ class _Session:
         message = message_of(delivery, notices, outlets, self._places.configuration.page)
         try:
             await channel.send(message)
-        except (NotSent, Misconfigured) as error:
+        except NotSent as error:
+            self._put_off(delivery, str(error), now, rest_s=error.rest_s)
+            return
+        except Misconfigured as error:
             self._put_off(delivery, str(error), now)
             return
         self._done(delivery, "sent")
@@ -234,8 +237,8 @@ class _Session:
         self._desk.deliveries.remove(delivery)
         metrics.NOTIFICATIONS.labels(delivery.group.channel, outcome).inc()
 
-    def _put_off(self, delivery: Delivery, reason: str, now: datetime) -> None:
-        """Try again later, if it is not too late for that."""
+    def _put_off(self, delivery: Delivery, reason: str, now: datetime, *, rest_s: float = 0.0) -> None:
+        """Try again later, if it is not too late for that. `rest_s`: not before that."""
         told = {"channel": delivery.group.channel, "reason": reason, "id": delivery.id}
         if now - delivery.made_at >= self._settings.give_up_after:
             self._done(delivery, "given_up")
@@ -245,7 +248,7 @@ class _Session:
         ceiling = min(
             _FIRST_PAUSE_S * 2 ** min(delivery.attempts, 20), self._settings.longest_pause.total_seconds()
         )
-        pause_s = random.uniform(ceiling / 2, ceiling)  # noqa: S311  # spreads load, guards nothing
+        pause_s = rest_s + random.uniform(ceiling / 2, ceiling)  # noqa: S311  # spreads load, guards nothing
         delivery.not_before = now + timedelta(seconds=pause_s)
         metrics.NOTIFICATIONS.labels(delivery.group.channel, "failed").inc()
         log.warning("not_sent", retry_in_s=round(pause_s, 1), **told)

@@ -63,13 +63,14 @@ class KeepingChannel:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.failures = 0
+        self.rest_s = 0.0
         self.tries = 0
 
     async def send(self, message: Message) -> None:
         self.tries += 1
         if self.failures:
             self.failures -= 1
-            raise NotSent("nobody is there")
+            raise NotSent("nobody is there", rest_s=self.rest_s)
         self.messages.append(message)
 
 

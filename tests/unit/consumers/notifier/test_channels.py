@@ -7,6 +7,7 @@ import hmac
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -17,6 +18,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+from structlog.testing import capture_logs
 
 from consumers.notifier.channels import (
     EmailChannel,
@@ -67,12 +69,16 @@ def message(
 class Receiver:
     def __init__(self) -> None:
         self.status = 200
+        self.retry_after: str | None = None
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.url = ""
 
     async def take(self, request: web.Request) -> web.Response:
         self.requests.append((dict(request.headers), await request.read()))
-        return web.Response(status=self.status, headers={"Location": "/elsewhere"})
+        headers = {"Location": "/elsewhere"}
+        if self.retry_after is not None:
+            headers["Retry-After"] = self.retry_after
+        return web.Response(status=self.status, headers=headers)
 
 
 @asynccontextmanager
@@ -128,6 +134,20 @@ async def test_any_other_answer_is_not_sent(status: int) -> None:
     assert len(receiver.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "retry_after", "rest_s"),
+    [(429, "30", 30), (503, "7", 7), (429, "999999", 3600), (429, None, 0), (429, "soon", 0), (500, "30", 0)],
+)
+async def test_a_receiver_may_say_when_it_wants_the_message_again(
+    status: int, retry_after: str | None, rest_s: float
+) -> None:
+    async with receiving() as (receiver, session):
+        receiver.status, receiver.retry_after = status, retry_after
+        with pytest.raises(NotSent) as caught:
+            await SlackChannel(session, Slack(url_env="URL"), {"URL": receiver.url}).send(message())
+    assert caught.value.rest_s == rest_s
+
+
 async def test_a_receiver_that_is_away_is_not_sent_and_a_missing_secret_is_named() -> None:
     async with aiohttp.ClientSession() as session:
         hook = Webhook(url="http://127.0.0.1:1/hook", secret_env="KEY")
@@ -172,6 +192,19 @@ def test_many_machines_are_one_short_text() -> None:
     assert len(lines) < 30
 
 
+@pytest.mark.parametrize("kind", [NoticeKind.GAVE_UP, NoticeKind.CONTROLLER])
+def test_a_text_is_as_long_as_every_chat_takes(kind: NoticeKind) -> None:
+    reasons = {f"{'x' * 290}{number}": "r" * 290 for number in range(5)}
+    told = message(500, kind=kind, **reasons)
+    notices = [each.model_copy(update={"text": "&" * 100 + each.text * 20}) for each in told.notices]
+    text = chat_text(replace(told, notices=notices))
+    assert len(text) <= 2000
+    assert text.splitlines()[-1] == "http://lab/"
+    if kind is NoticeKind.GAVE_UP:
+        assert "• m000" in text
+        assert "more" in text.splitlines()[-2]
+
+
 def test_one_machine_is_called_by_its_name() -> None:
     assert chat_text(message(1)).splitlines() == [
         "*m000 is down*",
@@ -187,6 +220,15 @@ class Mailbox:
         self.mails: list[EmailMessage] = []
         self.receivers: list[list[str]] = []
         self.refuse = False
+        self.unknown: set[str] = set()
+
+    async def handle_RCPT(  # noqa: N802
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        if address in self.unknown:
+            return "550 5.1.1 no such user"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         if self.refuse:
@@ -236,6 +278,16 @@ async def test_a_mail_server_that_refuses_is_not_sent() -> None:
             await EmailChannel(entry(server), {}).send(message())
     with pytest.raises(NotSent, match="does not take it"):
         await EmailChannel(entry(server), {}).send(message())
+
+
+async def test_a_receiver_that_the_mail_server_does_not_know_is_told_of() -> None:
+    with capture_logs() as told:
+        async with mailing() as (mailbox, server):
+            mailbox.unknown = {"b@lab"}
+            await EmailChannel(entry(server), {}).send(message())
+    assert mailbox.receivers == [["a@lab"]]
+    [line] = [each for each in told if each["event"] == "receivers_refused"]
+    assert line["reasons"] == {"b@lab": "5.1.1 no such user"}
 
 
 async def test_a_server_without_tls_gets_no_password() -> None:

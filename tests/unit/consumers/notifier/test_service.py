@@ -76,6 +76,21 @@ async def test_a_receiver_that_is_away_gets_the_same_message_later() -> None:
     assert len(lab.chat.messages) == 1
 
 
+async def test_a_receiver_that_wants_a_rest_gets_it() -> None:
+    lab = Lab()
+    lab.chat.failures, lab.chat.rest_s = 1, 600.0
+    async with lab.running():
+        await lab.broker.publish([down("a")])
+        await lab.read()
+        lab.clock.advance(QUIET)
+        await until(lambda: lab.chat.tries == 1)
+        lab.clock.advance(timedelta(seconds=599))
+        await asyncio.sleep(10 * ROUND.total_seconds())
+        assert lab.chat.tries == 1
+        lab.clock.advance(timedelta(seconds=10))
+        await until(lambda: bool(lab.chat.messages))
+
+
 async def test_a_message_that_nobody_takes_for_a_day_is_dropped() -> None:
     lab = Lab(settings=NotifierSettings(look_every=ROUND, give_up_after=timedelta(hours=1)))
     lab.chat.failures = 1000
