@@ -8,7 +8,7 @@ import asyncssh
 
 from consumers.powercycle_agent.drivers.protocol import PortState
 from tests.power_devices.device import Mood
-from tests.power_devices.ssh_device import SshDevice
+from tests.power_devices.ssh_device import USER, SshDevice
 
 _PORTS = tuple(map(str, range(1, 25)))
 _SHOWN_FIRST = 22
@@ -23,6 +23,8 @@ class FakeEdgeSwitch(SshDevice):
 
     def __init__(self, ports: Sequence[str] = _PORTS) -> None:
         super().__init__(ports)
+        self.slot = "0"
+        """Of all its interfaces."""
         self.enable_password = ""
         self.pages = False
         """Whether paging cannot be switched off, and a page has three lines only."""
@@ -43,6 +45,8 @@ class FakeUniFi(FakeEdgeSwitch):
 
     hostname = "UBNT"
     prompt = "US-8-150W-US.v4.3.13# "
+    telnet_password = ""
+    """What its telnet wants besides the user, up to three times; usually nothing."""
 
     async def serve(self, process: asyncssh.SSHServerProcess[str]) -> None:
         if process.command is not None:
@@ -71,10 +75,22 @@ class FakeUniFi(FakeEdgeSwitch):
             process.stdout.write(
                 "The changes may break controller settings and only be effective until reboot.\r\n"
             )
-            await Cli(self, process).run()
+            if await self._lets_in(process):
+                await Cli(self, process).run()
             process.stdout.write("Connection closed by foreign host\r\n")
         else:
             process.stdout.write(f"-sh: {line.split(maxsplit=1)[0]}: not found\r\n")
+
+    async def _lets_in(self, process: asyncssh.SSHServerProcess[str]) -> bool:
+        for _ in range(3 if self.telnet_password else 0):
+            given = []
+            for question in ("User:", "Password:"):
+                process.stdout.write(f"\r\n{question}")
+                given.append(await read_line(process))
+                self.note(question)
+            if given == [USER, self.telnet_password]:
+                return True
+        return not self.telnet_password
 
 
 class Cli:
@@ -116,7 +132,7 @@ class Cli:
     @property
     def _interface(self) -> str:
         """Of the mode we are in; empty outside."""
-        return self._prompt.partition("(Interface 0/")[2].partition(")")[0]
+        return self._prompt.partition(f"(Interface {self._device.slot}/")[2].partition(")")[0]
 
     async def _do(self, words: list[str]) -> None:
         is_privileged = len(self._modes) > 1
@@ -193,7 +209,9 @@ class Cli:
         if name != "all" and not self._knows(name):
             self._invalid()
             return
-        rows = [row(f"0/{port}", self._device.states[port] is PortState.ON) for port in known]
+        rows = [
+            row(f"{self._device.slot}/{port}", self._device.states[port] is PortState.ON) for port in known
+        ]
         await self._page([*head, *rows, "", ""])
 
     async def _page(self, lines: list[str]) -> None:
@@ -207,7 +225,7 @@ class Cli:
 
     def _knows(self, name: str) -> bool:
         slot, _, port = name.partition("/")
-        return slot == "0" and port in self._device.states
+        return slot == self._device.slot and port in self._device.states
 
     def _invalid(self) -> None:
         self._write(_INVALID.format(space=" " * len(self._prompt)))

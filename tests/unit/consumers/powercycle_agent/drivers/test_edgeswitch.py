@@ -21,6 +21,8 @@ from tests.power_devices.ssh_device import PASSWORD, USER
 
 pytestmark = pytest.mark.slow
 
+MANY_TRIES = 50
+
 ENTER = ["enable", "terminal length 0"]
 
 
@@ -108,6 +110,32 @@ async def test_enable_may_want_a_password_of_its_own(tmp_path: Path) -> None:
     async with driven(switch, tmp_path, enable_password="enable-me") as driver:
         await driver.off("3")
     assert switch.states["3"] is PortState.OFF
+
+
+async def test_a_switch_of_a_stack_has_a_slot_of_its_own(tmp_path: Path) -> None:
+    switch = FakeEdgeSwitch()
+    switch.slot = "2"
+    async with driven(switch, tmp_path, slot=2) as driver:
+        await driver.off("3")
+        assert await driver.status("3") is PortState.OFF
+    assert switch.states["3"] is PortState.OFF
+
+
+async def test_a_telnet_that_wants_a_login_gets_the_switchs(tmp_path: Path) -> None:
+    switch = FakeUniFi()
+    switch.telnet_password = PASSWORD
+    async with driven(switch, tmp_path) as driver:
+        await driver.off("3")
+    assert switch.states["3"] is PortState.OFF
+
+
+async def test_a_telnet_that_refuses_the_login_is_asked_once(tmp_path: Path) -> None:
+    switch = FakeUniFi()
+    switch.telnet_password = "another one"
+    async with driven(switch, tmp_path) as driver:
+        with pytest.raises(TurnedAway, match="refuses the password"):
+            await driver.off("3")
+    assert switch.commands.count("Password:") == 1
 
 
 async def test_enable_takes_the_logins_password_by_default(tmp_path: Path) -> None:
@@ -208,12 +236,13 @@ async def test_a_click_reaches_a_warm_switch_at_once(tmp_path: Path) -> None:
     switch = FakeEdgeSwitch()
     async with driven(switch, tmp_path) as driver:
         await driver.probe()
-        delays = []
-        for call in (driver.off, driver.on, driver.off):
+        for _ in range(MANY_TRIES):  # one is enough: on a busy computer most come late
             began, seen = time.monotonic(), len(switch.log)
-            await call("3")
-            delays.append(switch.log[seen].at - began)
-    assert min(delays) < 0.05
+            await driver.off("3")
+            if switch.log[seen].at - began < 0.05:
+                break
+        else:
+            pytest.fail("no command came at once")
     assert switch.logins == 1
 
 
