@@ -16,7 +16,6 @@ from consumers.powercycle_agent.drivers.protocol import PortState
 from consumers.powercycle_agent.inventory import Controller
 from consumers.powercycle_agent.journal import Journal
 from consumers.powercycle_agent.locks import Locks
-from consumers.powercycle_agent.switching import Patience
 from pipeline.clock import SystemClock
 from schemas.power import PowerRecord, PowerStatus, PowerStep
 from tests.failures.power.lab import PowerLab, until
@@ -182,7 +181,7 @@ def strip() -> Controller:
 
 async def test_an_agent_at_work_and_the_command_take_turns(rack: Rack) -> None:
     lab = FakeLab()
-    host = Host(lab, rack.state, strip(), patience=Patience())  # the other process takes its time to start
+    host = Host(lab, rack.state, strip())
     holding = asyncio.Event()
     switch = host.switch("it")
     switch.holds = {"on": holding}

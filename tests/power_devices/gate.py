@@ -19,6 +19,7 @@ class Gate:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._mute: set[asyncio.StreamWriter] = set()
+        self._forwarding: set[asyncio.Task[None]] = set()
         self._inner_port = 0
         self.port = 0
         self.connected_at: list[float] = []
@@ -34,7 +35,7 @@ class Gate:
     async def open(self, inner_port: int) -> None:
         """Listen; in front of 127.0.0.1:`inner_port`."""
         self._inner_port = inner_port
-        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._take, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def shut(self) -> None:
@@ -43,6 +44,10 @@ class Gate:
             return
         self._server.close()
         await self.cut()
+        while self._forwarding:  # some have come and are not connected to the server yet
+            for each in self._forwarding:
+                each.cancel()
+            await asyncio.wait(self._forwarding)
         await self._server.wait_closed()
         self._server = None
 
@@ -58,9 +63,20 @@ class Gate:
         """What is connected now stays so and is never heard again, as if the other side's power had been cut."""
         self._mute |= self._writers
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connected_at.append(time.monotonic())
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._inner_port)
+        task = asyncio.create_task(self._forward(reader, writer))
+        self._forwarding.add(task)
+        task.add_done_callback(self._forwarding.discard)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._inner_port)
+        except (OSError, asyncio.CancelledError) as error:
+            writer.close()
+            if isinstance(error, OSError):
+                return
+            raise
         self._writers |= {writer, inner_writer}
         try:
             await asyncio.gather(

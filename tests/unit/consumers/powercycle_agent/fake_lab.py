@@ -29,7 +29,9 @@ from schemas.power import (
 )
 from tests.unit.consumers.powercycle_agent.fake_power import FakeDriver, Switch
 
-LEASE_S: Final = 1.2
+LONG_S: Final = 60.0
+SHORT_S: Final = 1.2
+"""Of a lease that a test has run out."""
 _ORDER: Final = [PowerStatus.QUEUED, PowerStatus.ACCEPTED, PowerStatus.OFF, PowerStatus.ON]
 
 
@@ -169,6 +171,7 @@ class Host:
         clock: Clock | None = None,
         patience: Patience | None = None,
         name: str = "rack4",
+        lease_s: float = LONG_S,
     ) -> None:
         self.lab = lab
         self.controllers = list(controllers)
@@ -181,17 +184,15 @@ class Host:
         self.settings = AgentSettings(
             name,
             directory,
-            lease=timedelta(seconds=LEASE_S),
+            lease=timedelta(seconds=lease_s),
             probe_every=timedelta(seconds=30),
             probe_owing_every=timedelta(milliseconds=20),
-            probe_limit=timedelta(seconds=1),
+            probe_limit=timedelta(seconds=20),
             pending_every=timedelta(milliseconds=100),
             handover=timedelta(0),
             reload_every=timedelta(milliseconds=5),
             patience=patience
-            or Patience(
-                call=1.0, off_tries=2, on=0.05, first_pause=0.001, longest_pause=0.01, reserve=0.4, ending=2.0
-            ),
+            or Patience(off_tries=2, on=0.05, first_pause=0.001, longest_pause=0.01, reserve=0.4),
         )
         self.configuration = Configuration(self.file, self._read)
 
@@ -216,11 +217,11 @@ class Host:
             yield agent
         finally:
             stop.set()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await running
 
     def _open(self, controller: Controller) -> FakeDriver:
-        return FakeDriver(self.switch(controller.label))
+        return FakeDriver(self.switch(getattr(controller.settings, "address", controller.label)))
 
     def _read(self, _path: Path) -> Inventory:
         if self.is_bad:
@@ -231,7 +232,7 @@ class Host:
 async def until(holds: Callable[[], bool], what: str = "") -> None:
     """Wait for a condition."""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not holds():
                 await asyncio.sleep(0.002)
     except TimeoutError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from consumers.powercycle_agent import service
+from consumers.powercycle_agent import lease, service
 from consumers.powercycle_agent.drivers.errors import NotConfirmed, NotReached, Unreachable
 from consumers.powercycle_agent.drivers.protocol import PortState
 from consumers.powercycle_agent.journal import Entry, Intent, Journal
@@ -20,8 +21,8 @@ from consumers.powercycle_agent.locks import Locks
 from consumers.powercycle_agent.switching import Patience
 from pipeline.clock import SystemClock
 from schemas.description import PowerCycleState
-from schemas.power import PowerAction, PowerCommand, PowerMoment, PowerStatus, PowerStep
-from tests.unit.consumers.powercycle_agent.fake_lab import LEASE_S, FakeLab, Host, until
+from schemas.power import PowerAction, PowerCommand, PowerMoment, PowerResult, PowerStatus, PowerStep
+from tests.unit.consumers.powercycle_agent.fake_lab import LONG_S, SHORT_S, FakeLab, Host, until
 from tests.unit.consumers.powercycle_agent.fake_power import controller, order
 
 pytestmark = pytest.mark.slow
@@ -134,18 +135,21 @@ async def test_one_command_at_a_time_drives_a_controller_and_controllers_work_si
 ) -> None:
     racks = [controller(f"r{rack}", {f"m{rack}-{n}": str(n) for n in range(10)}) for rack in range(20)]
     host = Host(lab, tmp_path, *racks)
+    switches = [host.switch(rack.label) for rack in racks]
+    go_on = asyncio.Event()
+    for switch in switches:
+        switch.holds = {"on": go_on}
     async with host.agent():
         await listening(lab)
-        began = time.monotonic()
-        commands = [lab.order(new(machine, delay_s=0.05)) for rack in racks for machine in rack.ports]
+        commands = [lab.order(new(machine)) for rack in racks for machine in rack.ports]
+        await until(lambda: all(switch.switched == ["off 0", "on 0"] for switch in switches), "side by side")
+        go_on.set()
         await ended(lab, *commands)
-        took = time.monotonic() - began
 
     assert all(lab.statuses(command) == CYCLE for command in commands)
-    for switch in host.switches.values():
+    for switch in switches:
         assert switch.most_busy == 1
         assert switch.switched == [f"{verb} {n}" for n in range(10) for verb in ("off", "on")]
-    assert took < 200 * 0.05, "the pauses alone, one after the other"
 
 
 async def test_commands_wait_their_turn_and_may_be_withdrawn_or_expire_meanwhile(
@@ -463,8 +467,9 @@ async def test_a_port_whose_controller_is_not_configured_any_more_waits_until_it
 
 
 async def test_one_process_of_a_name_works_and_the_other_takes_over_when_it_ends(
-    lab: FakeLab, tmp_path: Path
+    lab: FakeLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lease, "_LOOKS", LONG_S / 0.1)
     one, two = Host(lab, tmp_path / "1", controller()), Host(lab, tmp_path / "2", controller())
     async with two.agent():
         await listening(lab)
@@ -477,14 +482,31 @@ async def test_one_process_of_a_name_works_and_the_other_takes_over_when_it_ends
     assert one.switch().done == []
 
 
-async def test_the_lease_is_kept_until_the_store_may_know_the_last_step(lab: FakeLab, host: Host) -> None:
+class Watched(FakeLab):
+    """Knows when something happened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told_at = self.released_at = 0.0
+
+    async def report(self, results: Sequence[PowerResult]) -> None:
+        await super().report(results)
+        self.told_at = time.monotonic()
+
+    async def release(self, name: str, owner: str) -> None:
+        self.released_at = time.monotonic()
+        await super().release(name, owner)
+
+
+async def test_the_lease_is_kept_until_the_store_may_know_the_last_step(tmp_path: Path) -> None:
+    lab = Watched()
+    host = Host(lab, tmp_path, controller())
     host.settings = replace(host.settings, handover=timedelta(seconds=0.3))
     async with host.agent():
         await listening(lab)
         await ended(lab, lab.order(new()))
-        told = time.monotonic()
 
-    assert time.monotonic() - told > 0.2
+    assert lab.released_at - lab.told_at > 0.29
     assert await lab.acquire("rack4", "the next", seconds=1)
 
 
@@ -531,8 +553,9 @@ async def test_nobodys_claim_to_have_begun_makes_an_agent_of_another_name_switch
 
 
 async def test_an_agent_that_loses_touch_switches_on_while_it_may_and_begins_nothing_new(
-    lab: FakeLab, host: Host
+    lab: FakeLab, tmp_path: Path
 ) -> None:
+    host = Host(lab, tmp_path, controller(), lease_s=SHORT_S)
     async with host.agent():
         await listening(lab)
         running, waiting = lab.order(new(delay_s=500)), lab.order(new("m2"))
@@ -548,8 +571,9 @@ async def test_an_agent_that_loses_touch_switches_on_while_it_may_and_begins_not
 
 
 async def test_a_port_left_off_by_a_crash_is_switched_on_when_nobody_answers_for_a_lease(
-    lab: FakeLab, host: Host
+    lab: FakeLab, tmp_path: Path
 ) -> None:
+    host = Host(lab, tmp_path, controller(), lease_s=SHORT_S)
     entry = _left_behind(host, lab.order(new()), OFF)
     lab.is_away = True
     async with host.agent():
@@ -560,11 +584,14 @@ async def test_a_port_left_off_by_a_crash_is_switched_on_when_nobody_answers_for
     assert lab.statuses(entry.command)[-1] is DONE
 
 
-async def test_a_port_left_off_is_somebody_elses_while_they_have_the_lease(lab: FakeLab, host: Host) -> None:
+async def test_a_port_left_off_is_somebody_elses_while_they_have_the_lease(
+    lab: FakeLab, tmp_path: Path
+) -> None:
+    host = Host(lab, tmp_path, controller(), lease_s=SHORT_S)
     entry = _left_behind(host, lab.order(new()), OFF)
     await lab.acquire("rack4", "another", seconds=60)
     async with host.agent():
-        await asyncio.sleep(LEASE_S * 1.2)
+        await asyncio.sleep(SHORT_S * 1.2)
         assert host.switch().done == []
 
     assert not lab.has_ended(entry.command)
@@ -612,7 +639,8 @@ async def test_what_another_has_finished_is_not_touched_again(lab: FakeLab, tmp_
     assert [status for status in lab.statuses(entry.command) if not status.is_pending] == [DONE]
 
 
-async def test_a_process_that_stands_by_tells_what_it_has_done(lab: FakeLab, host: Host) -> None:
+async def test_a_process_that_stands_by_tells_what_it_has_done(lab: FakeLab, tmp_path: Path) -> None:
+    host = Host(lab, tmp_path, controller(), lease_s=SHORT_S)
     entry = _left_behind(host, lab.order(new()), OFF, ON, DONE)
     await lab.acquire("rack4", "another", seconds=60)
     async with host.agent():

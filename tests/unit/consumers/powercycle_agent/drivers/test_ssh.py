@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from consumers.powercycle_agent.drivers import ssh
 from consumers.powercycle_agent.drivers.errors import DriverError, NotConfirmed, TurnedAway, Unreachable
 from consumers.powercycle_agent.drivers.mpower import KIND
 from consumers.powercycle_agent.drivers.protocol import PortState, PowerDriver
@@ -19,6 +20,8 @@ from tests.power_devices.mpower import FakeMPower
 from tests.power_devices.ssh_device import PASSWORD, USER, key
 
 pytestmark = pytest.mark.slow
+
+MANY_TRIES = 50
 
 
 @pytest.fixture
@@ -177,20 +180,28 @@ async def test_a_warm_connection_brings_a_command_to_the_device_at_once(
 ) -> None:
     driver = drivers()
     await driver.probe()
-    delays = []
-    for _ in range(5):
+    for _ in range(MANY_TRIES):  # one is enough: on a busy computer most come late
         began = time.monotonic()
         strip.gate.bytes_at.clear()
         await driver.off("1")
-        delays.append(strip.gate.bytes_at[0] - began)
-    assert min(delays) < 0.05
+        if strip.gate.bytes_at[0] - began < 0.05:
+            break
+    else:
+        pytest.fail("no command came at once")
     assert strip.logins == 1
 
 
+@pytest.fixture
+def half_a_second_for_an_old_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And all the rest of the limit, which is ten seconds, for the new one."""
+    monkeypatch.setattr(ssh, "_FIRST_TRY", 0.05)
+
+
+@pytest.mark.usefixtures("half_a_second_for_an_old_connection")
 async def test_a_connection_that_went_silent_costs_part_of_the_limit_only(
     strip: FakeMPower, drivers: Drivers
 ) -> None:
-    driver = drivers(limit_s=1.5)
+    driver = drivers()
     await driver.probe()
     strip.gate.mute()
     await driver.off("1")
@@ -198,10 +209,11 @@ async def test_a_connection_that_went_silent_costs_part_of_the_limit_only(
     assert strip.logins == 2
 
 
+@pytest.mark.usefixtures("half_a_second_for_an_old_connection")
 async def test_a_refused_login_does_not_say_that_nothing_was_switched_if_a_command_may_have_gone_out(
     strip: FakeMPower, drivers: Drivers
 ) -> None:
-    driver = drivers(limit_s=1.5)
+    driver = drivers()
     await driver.probe()
     strip.gate.mute()
     strip.mood = Mood.REFUSES
