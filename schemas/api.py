@@ -28,6 +28,12 @@ MOST_RESULTS: Final = 10_000
 """Results of power commands in one request."""
 MOST_POWERED_BOTS: Final = 1_000
 """Machines in one report of an old power daemon."""
+DEVICE_SUFFIX: Final = "-device"
+"""Behind a machine's id: the device that hangs on it, as the older power system called that."""
+JUMPHOST_PREFIX: Final = "jumphost-"
+"""Before a rack's name: the host that drives its power, likewise."""
+HOST_MISSING: Final = "Host Missing"
+DEVICE_MISSING: Final = "Device Missing"
 _DAY_S: Final = 86_400.0
 
 _unstorable = re.compile("[\x00\ud800-\udfff]")

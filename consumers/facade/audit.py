@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from consumers.facade.tokens import Caller
 from pipeline import logs
 from pipeline.errors import LabkeeperError
+
+LONGEST_LOGGED: Final = 200
+"""Characters of a caller's text that a line of the log repeats."""
 
 log = logs.get_logger()
 

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
 
-from consumers.facade.power import DEVICE_SUFFIX, PoweredStore
+from consumers.facade.power import PoweredStore
 from pipeline.healing.view import trouble_of
 from pipeline.store.power_protocol import Silences
 from pipeline.store.protocol import Query
-from schemas.api import BotDimension, DownBot
+from schemas.api import (
+    DEVICE_MISSING,
+    DEVICE_SUFFIX,
+    HOST_MISSING,
+    JUMPHOST_PREFIX,
+    BotDimension,
+    DownBot,
+)
 from schemas.description import Description
 from schemas.health import Health
 from schemas.power import PowerOutlet
 from schemas.silence import Silence
-
-_HOST_PREFIX: Final = "jumphost-"
 
 
 async def find_down_bots(store: PoweredStore, silences: Silences, now: datetime) -> Sequence[DownBot]:
@@ -57,11 +61,11 @@ def _bot(
             BotDimension(key=key, value=values or [])
             for key, values in sorted((machine.dimensions or {}).items())
         ],
-        status="Host Missing" if machine.is_down else "Device Missing",
+        status=HOST_MISSING if machine.is_down else DEVICE_MISSING,
         since=machine.down_since if machine.is_down else trouble.since,
         silenced=machine.in_maintenance or hushed,
     )
 
 
 def _host_of(agent: str) -> str:
-    return agent if agent.startswith(_HOST_PREFIX) else _HOST_PREFIX + agent
+    return agent if agent.startswith(JUMPHOST_PREFIX) else JUMPHOST_PREFIX + agent

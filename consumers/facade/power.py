@@ -8,25 +8,21 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Protocol
 
-from consumers.facade.audit import audited
+from consumers.facade.audit import LONGEST_LOGGED, audited
 from consumers.facade.fleet import Fleet, Snapshot
 from consumers.facade.tokens import Caller
 from pipeline import logs
 from pipeline.clock import Clock
 from pipeline.errors import MachineNotFound
 from pipeline.processor import operators
+from pipeline.store.power_pages import every_command
 from pipeline.store.power_protocol import Ordered, PowerStore
 from pipeline.store.protocol import Store
-from schemas.api import POWER_EXPIRY_S, PowerBody
+from schemas.api import DEVICE_SUFFIX, POWER_EXPIRY_S, PowerBody
 from schemas.ids import is_machine_id, new_ulid
 from schemas.power import PowerAction, PowerCommand, PowerRecord, PowerStatus, PowerStep
-
-DEVICE_SUFFIX: Final = "-device"
-"""How the older power system called the device that hangs on a machine."""
-_PAGE: Final = 1000
-_LONGEST_LOGGED: Final = 200
 
 log = logs.get_logger()
 
@@ -118,7 +114,7 @@ class PowerActions:
         now = self._clock.now()
         settled = {
             each.command.machine_id
-            for each in await self._all_pending()
+            async for each in every_command(self._store, pending=True)
             if each.status is not PowerStatus.QUEUED or each.command.expires_at <= now
         }
         return [machine_id for machine_id in wanted if machine_id not in settled]
@@ -129,10 +125,10 @@ class PowerActions:
         with ExitStack() as audits:
             known: dict[str, PowerStep] = {}
             for bot_id in dict.fromkeys(bot_ids):
-                audits.enter_context(audited("powercycled-bot", caller, machine=bot_id[:_LONGEST_LOGGED]))
+                audits.enter_context(audited("powercycled-bot", caller, machine=bot_id[:LONGEST_LOGGED]))
                 machine_id = await self._machine_of(bot_id)
                 if machine_id is None:
-                    log.info("unknown_machine_skipped", machine=bot_id[:_LONGEST_LOGGED])
+                    log.info("unknown_machine_skipped", machine=bot_id[:LONGEST_LOGGED])
                 else:
                     known[machine_id] = _done(caller, _driven(caller, machine_id, now), now)
             await self._apply(list(known.values()), now)
@@ -153,16 +149,6 @@ class PowerActions:
     async def _pending(self, machine_id: str) -> PowerRecord | None:
         found = await self._store.power_commands(machine_id=machine_id, pending=True, limit=1)
         return found[0] if found else None
-
-    async def _all_pending(self) -> Sequence[PowerRecord]:
-        found: list[PowerRecord] = []
-        before = None
-        while True:
-            page = await self._store.power_commands(pending=True, limit=_PAGE, before=before)
-            found.extend(page)
-            if len(page) < _PAGE:
-                return found
-            before = page[-1].command.id
 
     async def _apply(self, steps: Sequence[PowerStep], now: datetime) -> None:
         changed = await self._store.apply_power(steps, now=now, announce=True)

@@ -17,6 +17,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from consumers.facade.answers import json_of
+from consumers.facade.audit import LONGEST_LOGGED
 from consumers.facade.readers import Readers
 from consumers.facade.settings import FacadeSettings
 from consumers.facade.sse import HEARTBEAT, Block, Reader, StreamKind, TooSlow, end_stream, message
@@ -112,6 +113,6 @@ def _told(received: Received) -> bytes:
     try:
         command = PowerCommand.model_validate_json(received.value)
     except ValidationError as error:
-        log.warning("command_not_read", machine=received.key[:200], reason=explain(error))
+        log.warning("command_not_read", machine=received.key[:LONGEST_LOGGED], reason=explain(error))
         return b""
     return message(json_of(command), event=b"command", event_id=command.id.encode())

@@ -13,11 +13,9 @@ from consumers.powercycle_agent.http_control import FacadeUnavailable, read_boun
 from consumers.powercycle_agent.lab_client import Lab
 from pipeline.errors import LabkeeperError
 from pipeline.facade_access import check_url
+from schemas.api import DEVICE_MISSING, DEVICE_SUFFIX, JUMPHOST_PREFIX
 from schemas.wire import Bool, WireModel, explain
 
-DEVICE_SUFFIX: Final = "-device"
-_HOST_PREFIX: Final = "jumphost-"
-_DEVICE_MISSING: Final = "Device Missing"
 _TIME: Final = aiohttp.ClientTimeout(total=20, sock_connect=5)
 
 
@@ -65,11 +63,11 @@ def choose(down: Sequence[Down], names: Collection[str], known: Collection[str])
 
     A missing device is called by its machine's id where nobody knows it by a name of its own.
     """
-    hosts = {*names, *(_HOST_PREFIX + name for name in names)}
+    hosts = {*names, *(JUMPHOST_PREFIX + name for name in names)}
     ours = [each for each in down if each.host_id in hosts and not each.silenced]
     return list(dict.fromkeys(_device_of(each, known) for each in ours))
 
 
 def _device_of(bot: Down, known: Collection[str]) -> str:
     device = bot.bot_id + DEVICE_SUFFIX
-    return device if bot.status == _DEVICE_MISSING and device in known else bot.bot_id
+    return device if bot.status == DEVICE_MISSING and device in known else bot.bot_id

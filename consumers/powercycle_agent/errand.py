@@ -15,7 +15,7 @@ from consumers.powercycle_agent import old_messages as told
 from consumers.powercycle_agent.check import ask_all
 from consumers.powercycle_agent.configuration import read_inventory
 from consumers.powercycle_agent.direct import Direct, Host, Wish
-from consumers.powercycle_agent.down_list import DEVICE_SUFFIX, choose, fetch_down
+from consumers.powercycle_agent.down_list import choose, fetch_down
 from consumers.powercycle_agent.drivers.reasons import plainly
 from consumers.powercycle_agent.http_control import Access
 from consumers.powercycle_agent.inventory import Inventory
@@ -28,7 +28,7 @@ from consumers.powercycle_agent.soft_reboot import ask_to_reboot
 from pipeline.clock import SystemClock
 from pipeline.command import CommandFailed, ExitCode
 from pipeline.errors import LabkeeperError, Misconfigured
-from schemas.api import PowerBody
+from schemas.api import DEVICE_SUFFIX, PowerBody
 from schemas.power import PowerAction
 
 _DAEMON_TIME: Final = aiohttp.ClientTimeout(total=10, sock_connect=3)

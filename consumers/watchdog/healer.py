@@ -22,14 +22,13 @@ from pipeline.store.healing import (
     take_census,
 )
 from pipeline.store.protocol import Checkpoint
+from schemas.api import POWER_EXPIRY_S
 from schemas.description import Annotation, Description
 from schemas.healing import HealingState, healing_state, healing_text
 from schemas.ids import new_ulid
 from schemas.power import PowerAction, PowerCommand
 
-EXPIRES_AFTER: Final = timedelta(minutes=10)
-"""An order that no agent has begun by then is void."""
-CENSUS_EVERY: Final = timedelta(minutes=10)
+_CENSUS_EVERY: Final = timedelta(minutes=10)
 _MOST_TEXTS: Final = 100
 """Written in one round, so that a round ends within the watchdog's lease; the others follow in the next."""
 
@@ -83,7 +82,7 @@ class Healer:
     async def _count(self, now: datetime) -> None:
         """Count the machines anew every now and then, and save the rules when they have changed."""
         totals = self._rules.totals
-        if self._counted_at is None or now - self._counted_at >= CENSUS_EVERY:
+        if self._counted_at is None or now - self._counted_at >= _CENSUS_EVERY:
             census = await take_census(self._store)
             totals = census.totals
             self._told = set(census.told)
@@ -118,7 +117,7 @@ class Healer:
             who=HEALER,
             why=order.why,
             requested_at=now,
-            expires_at=now + EXPIRES_AFTER,
+            expires_at=now + timedelta(seconds=POWER_EXPIRY_S),
             force=order.force,
         )
         try:

@@ -42,9 +42,7 @@ def refusal(machine: Description, command: PowerCommand) -> tuple[Refusal, str] 
             Refusal.MAINTENANCE,
             f"{machine_id} is in maintenance ({machine.maintenance_mode}); to drive its power all the same, use force",
         )
-    if command.action is not PowerAction.ON and (
-        machine.running_swarming_task or machine.task_request is not None
-    ):
+    if command.action is not PowerAction.ON and machine.is_busy:
         return (Refusal.TASK_RUNNING, f"{machine_id} runs a task; to end it that way, use force")
     return None
 

@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from consumers.facade.answers import answer, answer_model
+from consumers.facade.audit import LONGEST_LOGGED
 from consumers.facade.auth import CALLER, Access
 from consumers.facade.down_bots import find_down_bots
 from consumers.facade.keys import ACTIONS, CLOCK, POWER, POWERED_STORE, SILENCES
@@ -30,8 +31,6 @@ from pipeline import logs
 from pipeline.errors import MachineNotFound
 from schemas.api import DownBots, PoweredBotsRequest, UpdatePowerCycleStateRequest
 from schemas.ids import is_machine_id
-
-_LONGEST_LOGGED: Final = 200
 
 log = logs.get_logger()
 
@@ -56,7 +55,7 @@ async def powercycle_state_update(request: web.Request) -> web.Response:
     body = await read_old(request, UpdatePowerCycleStateRequest)
     for each in body.machines or ():
         if not is_machine_id(each.machine_id):
-            log.info("malformed_machine_id_skipped", machine=each.machine_id[:_LONGEST_LOGGED])
+            log.info("malformed_machine_id_skipped", machine=each.machine_id[:LONGEST_LOGGED])
             continue
         try:
             await request.app[ACTIONS].set_power_cycle_state(

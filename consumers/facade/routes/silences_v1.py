@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from consumers.facade.answers import answer_model
-from consumers.facade.audit import audited
+from consumers.facade.audit import LONGEST_LOGGED, audited
 from consumers.facade.auth import CALLER, Access
 from consumers.facade.bodies import query_of, read_ours
 from consumers.facade.errors import Refusal, invalid
@@ -61,7 +61,7 @@ def _end(body: SilenceBody, now: datetime) -> datetime:
 async def end_silence(request: web.Request) -> web.Response:
     """End one now."""
     silence_id = request.match_info["silence"]
-    with audited("end-silence", request[CALLER], silence=silence_id[:100]):
+    with audited("end-silence", request[CALLER], silence=silence_id[:LONGEST_LOGGED]):
         ended = await request.app[SILENCES].end_silence(silence_id, now=request.app[CLOCK].now())
     if not ended:
         raise Refusal(HTTPStatus.NOT_FOUND, "there is no such silence that lasts")
