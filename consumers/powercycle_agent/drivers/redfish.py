@@ -92,11 +92,7 @@ class RedfishDriver(ConfirmingDriver):
         (await self._ask("GET", path)).confirmed().json_object()
 
     async def close(self) -> None:
-        if self._session:
-            with suppress(DriverError, TimeoutError):
-                async with asyncio.timeout(_GOODBYE_S):
-                    await self._web.request("DELETE", self._session, headers=self._headers())
-        self._forget()
+        await self._log_out()
         await self._web.close()
 
     async def _resource(self, port: str) -> dict[str, Any]:
@@ -124,7 +120,7 @@ class RedfishDriver(ConfirmingDriver):
         if self._token:
             with suppress(TurnedAway):  # sessions end: log in again
                 return await self._web.request(method, path, headers=self._headers(), document=document)
-            self._forget()
+            await self._log_out()  # if it was not the session's end: services have few to give
         await self._log_in()
         return await self._web.request(method, path, headers=self._headers(), document=document)
 
@@ -139,11 +135,15 @@ class RedfishDriver(ConfirmingDriver):
         path = URL(answer.headers.get("Location", "")).raw_path
         self._session = path if _RESOURCE.fullmatch(path) else ""
 
+    async def _log_out(self) -> None:
+        if self._session:
+            with suppress(DriverError, TimeoutError):
+                async with asyncio.timeout(_GOODBYE_S):
+                    await self._web.request("DELETE", self._session, headers=self._headers())
+        self._token = self._session = ""
+
     def _headers(self) -> dict[str, str]:
         return {"X-Auth-Token": self._token}
-
-    def _forget(self) -> None:
-        self._token = self._session = ""
 
     def _login(self) -> Login:
         login = self._settings.login(self._secrets)

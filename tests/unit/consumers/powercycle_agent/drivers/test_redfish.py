@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from consumers.powercycle_agent.drivers.errors import NotConfirmed
+from consumers.powercycle_agent.drivers.errors import NotConfirmed, TurnedAway
 from consumers.powercycle_agent.drivers.protocol import PortState, PowerDriver
 from consumers.powercycle_agent.drivers.redfish import KIND
 from consumers.powercycle_agent.drivers.secrets import Secrets
@@ -28,6 +28,7 @@ class Scripted(WebPowerDevice):
     def __init__(self) -> None:
         super().__init__(("1",))
         self.actions: dict[str, Any] = {}
+        self.says: dict[str, Any] = {}
 
     def routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/redfish/v1/Systems/1", self._show)
@@ -35,7 +36,7 @@ class Scripted(WebPowerDevice):
 
     async def _show(self, _: web.Request) -> web.Response:
         state = "On" if self.states["1"] is PortState.ON else "Off"
-        return web.json_response({"PowerState": state, "Actions": self.actions})
+        return web.json_response({"PowerState": state, "Actions": self.actions} | self.says)
 
     async def _take(self, request: web.Request) -> web.Response:
         order = await request.json()
@@ -105,6 +106,33 @@ async def test_a_session_serves_many_calls_and_is_ended_in_the_end() -> None:
     await driver.close()
     assert service.sessions == {}
     await service.stop()
+
+
+class ReadOnly(FakeRedfish):
+    """Its account may look and not touch."""
+
+    def _turn(self, port: str, word: object) -> web.Response:
+        return web.json_response({"error": {"code": "Base.1.18.InsufficientPrivilege"}}, status=403)
+
+
+async def test_an_account_that_may_not_switch_does_not_use_up_sessions() -> None:
+    service = ReadOnly(SYSTEMS, has_sessions=True)
+    await service.start()
+    driver = opened(service, auth="session")
+    for _ in range(3):
+        with pytest.raises(TurnedAway):
+            await driver.off(SYSTEMS[0])
+    assert len(service.sessions) == 1
+    await driver.close()
+    await service.stop()
+
+
+@pytest.mark.parametrize("state", ["PoweringOn", "PoweringOff", "Paused", None])
+async def test_a_system_on_its_way_is_neither_on_nor_off(scripted: Scripted, state: str | None) -> None:
+    scripted.says = {"PowerState": state}
+    driver = opened(scripted)
+    assert await driver.status("1") is PortState.UNKNOWN
+    await driver.close()
 
 
 @pytest.mark.parametrize(
