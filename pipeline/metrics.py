@@ -23,6 +23,7 @@ CONSUMER: Final = CollectorRegistry(auto_describe=True)
 RELAY: Final = CollectorRegistry(auto_describe=True)
 FACADE: Final = CollectorRegistry(auto_describe=True)
 WATCHDOG: Final = CollectorRegistry(auto_describe=True)
+ORDERING: Final = CollectorRegistry(auto_describe=True)
 STATISTICS: Final = CollectorRegistry(auto_describe=True)
 MONITOR: Final = CollectorRegistry(auto_describe=True)
 POWERCYCLE_AGENT: Final = CollectorRegistry(auto_describe=True)
@@ -32,8 +33,8 @@ NOTIFIER: Final = CollectorRegistry(auto_describe=True)
 _BLOCKS: Final[Mapping[str, tuple[CollectorRegistry, ...]]] = {
     "writer": (WRITER, CONSUMER),
     "relay": (RELAY, CONSUMER),
-    "facade": (FACADE,),
-    "watchdog": (WATCHDOG,),
+    "facade": (FACADE, ORDERING),
+    "watchdog": (WATCHDOG, ORDERING),
     "fleet-stats": (STATISTICS, CONSUMER),
     "monitor": (MONITOR,),
     "powercycle-agent": (POWERCYCLE_AGENT,),
@@ -178,14 +179,16 @@ MACHINE_RUNNING_TASK: Final = "machine_processor_running_swarming_task"
 MACHINE_MAINTENANCE_MODE: Final = "labkeeper_machine_maintenance_mode"
 MACHINE_DOWN: Final = "labkeeper_machine_down"
 
-# --- watchdog ----------------------------------------------------------------------------------------------------------
-MARKED_DOWN: Final = Counter("labkeeper_machines_marked_down", "Machines found silent.", registry=WATCHDOG)
+# --- who orders power: façade and watchdog -------------------------------------------------------------------------------
 POWER_GIVEN_UP: Final = Counter(
     "labkeeper_power_given_up",
     "Power commands that no agent ended, by what became of them.",
     ["status"],
-    registry=WATCHDOG,
+    registry=ORDERING,
 )
+
+# --- watchdog ----------------------------------------------------------------------------------------------------------
+MARKED_DOWN: Final = Counter("labkeeper_machines_marked_down", "Machines found silent.", registry=WATCHDOG)
 WATCHDOG_HELD: Final = Counter(
     "labkeeper_watchdog_held",
     "Rounds in which nothing was marked because we cannot tell silence from our own lag.",

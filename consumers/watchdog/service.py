@@ -115,15 +115,7 @@ class Watchdog:
 
     async def _end_power(self, now: datetime) -> None:
         """End power commands that no agent begins, or of which nothing is heard any more."""
-        for record in await self._store.expire_power(now=now, grace=_GRACE, stalled=_STALLED):
-            metrics.POWER_GIVEN_UP.labels(record.status.value).inc()
-            log.warning(
-                "power_given_up",
-                machine=record.command.machine_id,
-                command=record.command.id,
-                status=record.status.value,
-                reason=record.text,
-            )
+        await self._store.expire_power(now=now, grace=_GRACE, stalled=_STALLED)
 
     async def _forget(self, now: datetime) -> None:
         if self._forgot_at is not None and now - self._forgot_at < _FORGET_EVERY:

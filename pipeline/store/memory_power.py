@@ -18,7 +18,7 @@ from pipeline.store.memory_rows import MemoryRows, check_storable, check_text
 from pipeline.store.messages import change_message, command_message
 from pipeline.store.power_fold import Entry, fold
 from pipeline.store.power_protocol import SILENCES_KEPT, Ordered
-from pipeline.store.power_rows import log_claims, log_strangers
+from pipeline.store.power_rows import log_claims, log_given_up, log_strangers
 from pipeline.store.protocol import LABKEEPER_USER, Change, Updated
 from schemas.description import Description
 from schemas.power import PowerCommand, PowerOutlet, PowerRecord, PowerResult
@@ -43,15 +43,22 @@ class MemoryPower(MemoryRows):
         """See the protocol."""
         machine = self._machine(command.machine_id)
         check_text(idempotency_key)
-        known = power_fold.standing(self._entries_of(command.machine_id), command, idempotency_key)
+        entries = self._entries_of(command.machine_id)
+        late = power_fold.make_way(entries, now=now)
+        known = power_fold.standing(power_fold.as_of(entries, late), command, idempotency_key)
         if known is not None:
-            return Ordered(known.record, machine, is_new=False)
+            self._carry_out(late, now, announce=True)
+            log_given_up(late.records)
+            return Ordered(known.record, self._machines[command.machine_id], is_new=False)
         check_expected(command.machine_id, machine.row_version, versions)
         refusal = power.refusal(machine, command)
         if refusal is not None:
             raise PowerRefused(*refusal)
         wanted = power_fold.addressed(command, self._outlets.get(command.machine_id))
         entry = power_fold.queued(wanted, now=now, idempotency_key=idempotency_key)
+        check_storable(entry.record)
+        self._carry_out(late, now, announce=True)
+        log_given_up(late.records)
         change = partial(power.ordered, command=wanted, now=now)
         after = self._change(entry, [change], now, command.who, command.why)
         return Ordered(entry.record, after, is_new=True)
@@ -141,6 +148,7 @@ class MemoryPower(MemoryRows):
         """See the protocol."""
         outcome = power_fold.give_up(self._entries.values(), now=now, grace=grace, stalled=stalled)
         self._carry_out(outcome, now, announce=True)
+        log_given_up(outcome.records)
         return outcome.records
 
     async def power_command(self, command_id: str) -> PowerRecord | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -108,6 +108,11 @@ def _wish(command: PowerCommand) -> dict[str, object]:
     }
 
 
+def as_of(entries: Iterable[Entry], outcome: Outcome) -> list[Entry]:
+    """The commands, with what an outcome has made of some."""
+    return [outcome.entries.get(each.id, each) for each in entries]
+
+
 def withdrawal(
     entry: Entry, entries: Iterable[Entry], *, now: datetime, who: str
 ) -> tuple[Entry, Sequence[Change]]:
@@ -126,16 +131,19 @@ def withdrawn(entry: Entry, *, now: datetime, text: str) -> Entry:
 
 def overdue(entry: Entry, *, now: datetime, grace: timedelta, stalled: timedelta) -> Entry | None:
     """The command, ended because nobody else does; None while there is hope."""
-    if not entry.is_pending:
-        return None
     if entry.record.status is PowerStatus.QUEUED:
-        late = entry.record.command.expires_at + grace <= now
-        return _ended(entry, PowerStatus.EXPIRED, now, "no agent began it in time") if late else None
-    if entry.heard_at + stalled > now:
+        return _expired(entry, now=now, grace=grace)
+    if not entry.is_pending or entry.heard_at + stalled > now:
         return None
     minutes = stalled // timedelta(minutes=1)
     text = f"nothing was heard from {entry.record.agent} for {minutes} minutes: look at the machine's port"
     return _ended(entry, PowerStatus.FAILED, now, text)
+
+
+def _expired(entry: Entry, *, now: datetime, grace: timedelta = timedelta(0)) -> Entry | None:
+    """The command, ended because nobody may begin it any more; None if somebody has, or still may."""
+    is_late = entry.record.status is PowerStatus.QUEUED and entry.record.command.expires_at + grace <= now
+    return _ended(entry, PowerStatus.EXPIRED, now, "no agent began it in time") if is_late else None
 
 
 def queued_ones(entries: Iterable[Entry]) -> list[Entry]:
@@ -345,10 +353,22 @@ def told(outcome: Outcome, edits: Sequence[Edit], machines: Mapping[str, Descrip
 
 def give_up(entries: Iterable[Entry], *, now: datetime, grace: timedelta, stalled: timedelta) -> Outcome:
     """End the commands that nobody else ends. `entries`: of each machine the pending ones and the newest."""
+    return _ending(entries, partial(overdue, now=now, grace=grace, stalled=stalled))
+
+
+def make_way(entries: Iterable[Entry], *, now: datetime) -> Outcome:
+    """End those that nobody has begun, and nobody may begin any more, for a new one. `entries` are as for `give_up`.
+
+    There is no grace: an agent that began one at the last moment tells, and then that one goes on beside the new one.
+    """
+    return _ending(entries, partial(_expired, now=now))
+
+
+def _ending(entries: Iterable[Entry], end: Callable[[Entry], Entry | None]) -> Outcome:
     commands = _Commands(entries)
     outcome = Outcome()
     for each in sorted(commands.by_id.values(), key=lambda each: each.id):
-        after = overdue(each, now=now, grace=grace, stalled=stalled)
+        after = end(each)
         if after is not None:
             commands.take_over(after, outcome)
     return outcome

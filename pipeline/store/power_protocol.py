@@ -49,8 +49,11 @@ class PowerStore(Protocol):
 
         A command that the same idempotency key made for this machine is returned as it is now; if that was of another
         wish (action, delay, reason, force, time to expire) this raises `KeyReused`. A key counts as long as its command is
-        kept. One that is pending for the machine is returned, too, whatever it asks for. Then nothing is written. Otherwise raises `PowerRefused` when
-        `processor.power.refusal` says so, `MachineNotFound`, and with `versions` `VersionMismatch`.
+        kept. One that is pending for the machine is returned, too, whatever it asks for. Then nothing is written.
+
+        A queued command of the machine that has expired is not pending: it is ended as `expire_power` would end it, in the
+        same transaction, before the new one is made (or it is returned, where it bears the key). Raises `PowerRefused` when
+        `processor.power.refusal` says so, `MachineNotFound`, and with `versions` `VersionMismatch`; then nothing is written.
         """
         ...
 
@@ -88,6 +91,7 @@ class PowerStore(Protocol):
     ) -> Sequence[PowerRecord]:
         """End commands that nobody ends, and return them: queued ones that have expired for `grace` become `expired`,
         begun ones of which nothing was heard for `stalled` become `failed`. Messages about the machines go to the outbox.
+        Each is counted, and told to the log.
         """
         ...
 

@@ -136,6 +136,19 @@ def log_strangers(steps: Sequence[PowerStep]) -> None:
         )
 
 
+def log_given_up(records: Sequence[PowerRecord]) -> None:
+    """Tell of commands that the store has ended because nobody else did."""
+    for record in records:
+        metrics.POWER_GIVEN_UP.labels(record.status.value).inc()
+        log.warning(
+            "power_given_up",
+            machine=record.command.machine_id,
+            command=record.command.id,
+            status=record.status.value,
+            reason=record.text,
+        )
+
+
 def log_claims(claims: Sequence[tuple[PowerOutlet, PowerOutlet]]) -> None:
     """Tell of machines whose port two agents seem to have. Once is a machine that has moved; again and again is a mistake."""
     for before, after in claims:

@@ -27,6 +27,7 @@ from pipeline.store.power_rows import (
     lock_entries,
     lock_outlets,
     log_claims,
+    log_given_up,
     log_strangers,
     outlet_from,
     write_entries,
@@ -62,28 +63,34 @@ class SqlPower(SqlRows):
         """See the protocol."""
         machine_id = command.machine_id
 
-        def work(session: Session) -> tuple[Ordered, list[Edit]]:
+        def work(session: Session) -> tuple[tuple[Ordered, Outcome], list[Edit]]:
             machine = self._locked_machine(session, machine_id)
             entries = lock_entries(
                 session, [machine_id], command_ids=[command.id], idempotency_key=idempotency_key
             )
             own = [each for each in entries if each.machine_id == machine_id]
-            known = power_fold.standing(own, command, idempotency_key)
+            late = power_fold.make_way(own, now=now)
+            known = power_fold.standing(power_fold.as_of(own, late), command, idempotency_key)
+            if known is None:
+                check_expected(machine_id, machine.row_version, versions)
+                refusal = power.refusal(machine, command)
+                if refusal is not None:
+                    raise PowerRefused(*refusal)
+            edits = self._write_outcome(session, late, {machine_id: machine}, now, is_told=True)
+            machine = edits[-1].after if edits else machine
             if known is not None:
-                return Ordered(known.record, machine, is_new=False), []
-            check_expected(machine_id, machine.row_version, versions)
-            refusal = power.refusal(machine, command)
-            if refusal is not None:
-                raise PowerRefused(*refusal)
+                return (Ordered(known.record, machine, is_new=False), late), edits
             outlet = lock_outlets(session, [machine_id]).get(machine_id)
             wanted = power_fold.addressed(command, outlet)
             entry = power_fold.queued(wanted, now=now, idempotency_key=idempotency_key)
             change = partial(power.ordered, command=wanted, now=now)
             order = Order({machine_id: [change]}, now, command.who, command.why)
-            edits = self._change(session, order, machine, entry)
-            return Ordered(entry.record, edits[0].after, is_new=True), edits
+            edits += self._change(session, order, machine, entry)
+            return (Ordered(entry.record, edits[-1].after, is_new=True), late), edits
 
-        return await self._remembering(work)
+        answer, late = await self._remembering(work)
+        log_given_up(late.records)
+        return answer
 
     async def cancel_power(
         self, machine_id: str, *, now: datetime, who: str, versions: Collection[int] | None = None
@@ -188,6 +195,7 @@ class SqlPower(SqlRows):
             )
             machine_ids = sorted({machine_id for (machine_id,) in rows})
             more = await self._give_up(machine_ids, now, grace, stalled) if machine_ids else []
+            log_given_up(more)
             ended.extend(more)
             if len(rows) < _MACHINES_AT_ONCE or not more:
                 return ended

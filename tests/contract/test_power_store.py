@@ -824,6 +824,121 @@ async def test_a_command_that_nobody_begins_expires(store: WholeStore) -> None:
     assert (await store.order_power(command(at=due), now=due)).is_new
 
 
+async def test_a_command_that_has_expired_makes_way_for_a_new_one(store: WholeStore) -> None:
+    """At once, not only when somebody sweeps. It is ended and told of, once, before the new one is made."""
+    await ready(store)
+    old = await ordered(store, command())
+    await drained(store)
+    late = NOW + EXPIRY
+    early = late - timedelta(milliseconds=1)
+    assert not (await store.order_power(command(at=early), now=early)).is_new
+    counted = metrics.POWER_GIVEN_UP.labels("expired")._value.get()
+    seen = (await store.get("skia-1")).row_version
+
+    new = command(at=late, action=PowerAction.OFF)
+    answer = await store.order_power(new, now=late, versions=[seen])
+
+    assert answer.is_new
+    assert answer.record.command == new
+    ended = await record_of(store, old)
+    assert (ended.status, ended.text) == (PowerStatus.EXPIRED, "no agent began it in time")
+    assert [(each.status, each.at) for each in ended.steps] == [
+        (PowerStatus.QUEUED, NOW),
+        (PowerStatus.EXPIRED, late),
+    ]
+    assert [each.command.id for each in await store.power_commands(pending=True)] == [new.id]
+    machine = await store.get("skia-1")
+    assert answer.machine == machine
+    assert (machine.power_action, machine.power_status, machine.power_cycle) == ("off", "queued", False)
+    assert (await power_lines(store))[1:] == [
+        ("labkeeper", "available, cycle expired", "no agent began it in time"),
+        ("jo@example.com", "available, off queued", "it hangs"),
+    ]
+    told = await drained(store)
+    changes = [MachineChange.model_validate_json(value) for topic, value in told if topic == MACHINE_CHANGES]
+    assert [each.description.power_status for each in changes] == ["expired", "queued"]
+    assert changes[-1].description == machine
+    (sent,) = [value for topic, value in told if topic == POWER_COMMANDS]
+    assert PowerCommand.model_validate_json(sent) == new
+    swept = late + GRACE
+    assert await store.expire_power(now=swept, grace=GRACE, stalled=STALLED) == []
+    assert metrics.POWER_GIVEN_UP.labels("expired")._value.get() == counted + 1
+
+
+async def test_a_command_that_was_begun_does_not_expire_for_a_new_one(store: WholeStore) -> None:
+    """However long it takes."""
+    await ready(store)
+    wish = await begun(store, command())
+    late = NOW + 2 * EXPIRY
+
+    answer = await store.order_power(command(at=late), now=late)
+
+    assert (answer.is_new, answer.record.command.id) == (False, wish.id)
+    assert answer.record.status is PowerStatus.ACCEPTED
+
+
+async def test_who_asks_again_with_its_key_hears_that_a_command_has_expired(store: WholeStore) -> None:
+    """And no new one is made."""
+    await ready(store)
+    wish = command()
+    await store.order_power(wish, now=NOW, idempotency_key="k")
+    await drained(store)
+    late = NOW + EXPIRY
+
+    answers = [await store.order_power(command(at=late), now=late, idempotency_key="k") for _ in range(2)]
+
+    assert [(each.is_new, each.record) for each in answers] == 2 * [(False, await record_of(store, wish))]
+    assert answers[0].record.status is PowerStatus.EXPIRED
+    assert answers[0].machine == await store.get("skia-1")
+    assert [topic for topic, _ in await drained(store)] == [MACHINE_CHANGES]
+
+
+async def test_a_new_command_that_is_refused_leaves_the_expired_one_to_the_sweep(store: WholeStore) -> None:
+    """Nothing is written then."""
+    await ready(store)
+    wish = await ordered(store, command())
+    await store.update("skia-1", setting(running_swarming_task=True), now=later(1))
+    before = await store.get("skia-1")
+    await drained(store)
+    late = NOW + EXPIRY
+
+    with pytest.raises(PowerRefused):
+        await store.order_power(command(at=late), now=late)
+    with pytest.raises(VersionMismatch):
+        await store.order_power(command(at=late, force=True), now=late, versions=[before.row_version + 1])
+
+    assert (await record_of(store, wish)).status is PowerStatus.QUEUED
+    assert await store.get("skia-1") == before
+    assert await drained(store) == []
+
+
+async def test_an_agent_that_began_in_time_is_believed_though_a_new_command_was_made(
+    store: WholeStore,
+) -> None:
+    """Its word may come late: both commands are told of as they are, and both end."""
+    await ready(store)
+    old = await ordered(store, command())
+    late = NOW + EXPIRY
+    new = await ordered(store, command(at=late, action=PowerAction.OFF))
+    began = EXPIRY.total_seconds() - 1
+
+    await store.apply_power([step(old, PowerStatus.ACCEPTED, began)], now=late + timedelta(seconds=1))
+
+    record = await record_of(store, old)
+    assert (record.status, record.agent, record.text) == (PowerStatus.ACCEPTED, "rack4", "")
+    assert passed(record) == [PowerStatus.QUEUED, PowerStatus.ACCEPTED, PowerStatus.EXPIRED]
+    assert (await store.get("skia-1")).power_status == "queued"
+    third = await store.order_power(command(at=late), now=late + timedelta(seconds=1))
+    assert (third.is_new, third.record.command.id) == (False, new.id)
+
+    ends = [step(old, PowerStatus.DONE, began + 9), step(new, PowerStatus.DONE, began + 12)]
+    await store.apply_power(ends, now=late + timedelta(seconds=12))
+
+    assert {(await record_of(store, each)).status for each in (old, new)} == {PowerStatus.DONE}
+    machine = await store.get("skia-1")
+    assert (machine.power_action, machine.power_status) == ("off", "done")
+
+
 async def test_a_command_of_which_nothing_is_heard_has_failed(store: WholeStore) -> None:
     """Each step is a sign of life, by our own clock."""
     await ready(store)
@@ -993,6 +1108,34 @@ async def test_a_command_is_either_begun_or_withdrawn(store: WholeStore) -> None
         assert (PowerStatus.CANCELLED in passed(record)) == withdrawn
         assert record.command.cancelled == withdrawn
         assert (await store.get(wish.machine_id)).power_status == "accepted"
+
+
+async def test_an_expired_command_makes_way_or_was_begun(store: WholeStore) -> None:
+    """When somebody asks anew while its agent's word comes in, neither is lost and nothing is told twice."""
+    machine_ids = [f"skia-{number}" for number in range(6)]
+    late = NOW + EXPIRY
+    for machine_id in machine_ids:
+        await ready(store, machine_id)
+    wishes = [await ordered(store, command(machine_id)) for machine_id in machine_ids]
+    await drained(store)
+
+    async def both(old: PowerCommand) -> bool:
+        answers = await asyncio.gather(
+            *(store.order_power(command(old.machine_id, at=late), now=late) for _ in range(2)),
+            store.apply_power([step(old, PowerStatus.ACCEPTED, 599)], now=late),
+        )
+        return any(isinstance(each, Ordered) and each.is_new for each in answers)
+
+    made_way = dict(zip(machine_ids, await asyncio.gather(*map(both, wishes)), strict=True))
+
+    for old in wishes:
+        record = await record_of(store, old)
+        assert record.status is PowerStatus.ACCEPTED
+        assert (PowerStatus.EXPIRED in passed(record)) is made_way[old.machine_id]
+        pending = await store.power_commands(machine_id=old.machine_id, pending=True)
+        assert len(pending) == 1 + made_way[old.machine_id]
+    sent = [value for topic, value in await drained(store) if topic == POWER_COMMANDS]
+    assert len(sent) == sum(made_way.values())
 
 
 async def test_results_that_are_applied_twice_at_once_count_once(store: WholeStore) -> None:

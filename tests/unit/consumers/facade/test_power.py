@@ -88,6 +88,16 @@ async def test_a_second_wish_gets_the_command_that_is_pending(lab: Lab) -> None:
     assert "Location" not in headers
 
 
+async def test_a_command_that_has_expired_is_not_in_the_way_of_a_new_one(lab: Lab) -> None:
+    await lab.machine(power_cycle_state="available")
+    first = await ordered(lab)
+    lab.clock.advance(timedelta(minutes=10))
+    second = await ordered(lab, "off")
+    assert second["command"]["action"] == "off"
+    _, ended, _ = await ask(lab, "GET", f"{COMMANDS}/{first['command']['id']}")
+    assert ended["status"] == "expired"
+
+
 async def test_an_idempotency_key_finds_its_command_also_when_it_has_ended(lab: Lab) -> None:
     await lab.machine(power_cycle_state="available")
     status, first, _ = await ask(lab, "POST", POWER, {"action": "cycle"}, Idempotency_Key="k-1")
