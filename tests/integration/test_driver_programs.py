@@ -160,6 +160,13 @@ async def test_a_usb_port_with_power_in_one_half_only_is_neither_on_nor_off(hub:
     assert await driver.status("2") is PortState.ON
 
 
+async def test_what_an_older_uhubctl_prints_is_read_as_well(hub: FakeUhubctl) -> None:
+    hub.indent = "   "
+    driver = opened(uhubctl.KIND, hub=HUB, program=str(hub.program), ports={"phone": 3})
+    await driver.off("3")
+    assert await driver.status("3") is PortState.OFF
+
+
 @pytest.mark.parametrize(
     ("status", "error"),
     [

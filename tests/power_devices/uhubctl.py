@@ -26,6 +26,8 @@ class FakeUhubctl(ProgramDevice):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "uhubctl", ("1", "2", "3", "4"))
         self.half_dark: set[str] = set()
+        self.indent = "  "
+        """Before the line of a port; it was three blanks before 2.0."""
 
     def answer(self, arguments: list[str]) -> Answer:
         given = dict(zip(arguments[::2], arguments[1::2], strict=True))
@@ -55,5 +57,5 @@ class FakeUhubctl(ProgramDevice):
         lines = [f"{when} status for hub {hub} {_HUBS[hub]}\n"]
         for port in ports:
             is_dark = self.states[port] is PortState.OFF or (hub == HUB and port in self.half_dark)
-            lines.append(f"  Port {port}: {(_DARK if is_dark else _POWERED)[hub]}\n")
+            lines.append(f"{self.indent}Port {port}: {(_DARK if is_dark else _POWERED)[hub]}\n")
         return "".join(lines)

@@ -32,7 +32,7 @@ from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.drivers.settings import Port
 
-_PORT_LINE: Final = re.compile(r"^  Port (\d+): [0-9a-f]{4}([^\[\n]*)", re.MULTILINE)
+_PORT_LINE: Final = re.compile(r"^ +Port (\d+): [0-9a-f]{4}([^\[\n]*)", re.MULTILINE)
 
 
 class UhubctlSettings(LimitedSettings):
