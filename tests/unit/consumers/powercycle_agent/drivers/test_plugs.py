@@ -16,7 +16,8 @@ from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState, P
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from tests.power_devices.esphome import FakeEsphome
 from tests.power_devices.homeassistant import TOKEN, FakeHomeAssistant
-from tests.power_devices.shelly import FakeShelly1
+from tests.power_devices.shelly import FakeShelly1, FakeShelly2
+from tests.power_devices.tasmota import FakeTasmota
 from tests.power_devices.web_device import PASSWORD, WebPowerDevice
 
 pytestmark = pytest.mark.slow
@@ -60,6 +61,22 @@ async def test_a_tasmota_with_one_relay_leaves_its_number_out(scripted: Scripted
     with pytest.raises(NotConfirmed, match="relay 2"):
         await driver.status("2")
     await driver.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "port"),
+    [(tasmota.KIND, FakeTasmota, "2"), (shelly.KIND, FakeShelly1, "1"), (shelly.KIND, FakeShelly2, "1")],
+)
+async def test_who_names_a_password_and_no_user_is_admin(
+    kind: DriverKind, device: type[FakeTasmota | FakeShelly1 | FakeShelly2], port: str
+) -> None:
+    plug = device()
+    await plug.start()
+    driver = open_driver(kind, plug.address, password_env="POWERCYCLE_PASSWORD", confirm_s=5)
+    await driver.off(port)
+    await driver.close()
+    await plug.stop()
+    assert plug.states[port] is PortState.OFF
 
 
 async def test_a_tasmota_without_a_password_is_told_none(scripted: Scripted) -> None:
