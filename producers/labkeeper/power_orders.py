@@ -32,6 +32,8 @@ from schemas.ids import new_ulid
 from schemas.power import MAX_DELAY_S, PowerAction, PowerRecord, PowerStatus
 
 _LOOK_EVERY_S: Final = 0.25
+_PASSES: Final = frozenset({ExitCode.UNREACHABLE, ExitCode.TIMED_OUT})
+"""What may be wrong with a façade for a while, such as while it starts anew."""
 _AT_ONCE: Final = 8
 _MOST_NAMED: Final = 5
 _DOING: Final = {
@@ -262,16 +264,24 @@ async def _watch(
     """Look again and again until all have ended, or it takes too long."""
     known = {record.command.id: record for record in records}
     deadline = time.monotonic() + order.timeout_s
+    is_away = False
     while waiting := [each for each in known.values() if each.status.is_pending]:
         if time.monotonic() > deadline:
             outcomes.add(_late(len(waiting), order))
             break
         await asyncio.sleep(_LOOK_EVERY_S)
-        for record in await _looked(facade, [each.command.id for each in waiting]):
-            for moment in record.steps[len(known[record.command.id].steps) :]:
-                _tell(order, record, moment.status.value + (f" ({moment.text})" if moment.text else ""))
-            if record.status.is_pending and record.text not in ("", known[record.command.id].text):
-                _tell(order, record, f"still {record.status}: {record.text}")
+        try:
+            looked = await _looked(facade, [each.command.id for each in waiting])
+        except CommandFailed as error:
+            if error.code not in _PASSES:
+                raise
+            if not is_away:
+                tell(f"{error}; the commands go on, and so does the wait")
+            is_away = True
+            continue
+        is_away = False
+        for record in looked:
+            _tell_progress(order, known[record.command.id], record)
             known[record.command.id] = record
     bad = [
         each for each in known.values() if not each.status.is_pending and each.status is not PowerStatus.DONE
@@ -279,6 +289,13 @@ async def _watch(
     if bad:
         outcomes.add(CommandFailed(f"{len(bad)} of {count_of(len(known), 'command')} came to no good end"))
     return list(known.values())
+
+
+def _tell_progress(order: Order, before: PowerRecord, record: PowerRecord) -> None:
+    for moment in record.steps[len(before.steps) :]:
+        _tell(order, record, moment.status.value + (f" ({moment.text})" if moment.text else ""))
+    if record.status.is_pending and record.text not in ("", before.text):
+        _tell(order, record, f"still {record.status}: {record.text}")
 
 
 def _late(waiting: int, order: Order) -> CommandFailed:
