@@ -48,7 +48,8 @@ class Lease:
         self._seconds = seconds
         self._clock = clock
         self._until = -math.inf
-        self._answered_at = clock()
+        self._asked_at = clock()
+        self._unanswered_s = 0.0
         self._gained = asyncio.Event()
         self._denied = asyncio.Event()
 
@@ -57,12 +58,15 @@ class Lease:
         return self._until - self._clock()
 
     def unanswered_for(self) -> float:
-        """Seconds since the lab last said whether we hold it."""
-        return self._clock() - self._answered_at
+        """Seconds in which we asked the lab whether we hold it, and it did not say. While we slept we did not ask."""
+        return self._unanswered_s
 
     async def is_gained_within(self, seconds: float) -> bool:
         """Wait until we hold it, at most so long."""
-        return self.left() > 0 or await is_set_within(self._gained, seconds)
+        if self.left() > 0:
+            return True
+        self._gained.clear()  # it has run out since
+        return await is_set_within(self._gained, seconds)
 
     async def ended(self) -> None:
         """Return once we do not hold it any more."""
@@ -79,18 +83,17 @@ class Lease:
 
     async def _ask(self) -> bool:
         asked_at = self._clock()
+        since, self._asked_at = asked_at - self._asked_at, asked_at
         try:
             async with asyncio.timeout(self._seconds / _RENEWALS):
                 held = await self._control.acquire(self._name, self._owner, seconds=self._seconds)
         except (Retryable, TimeoutError) as error:
-            left_s = round(max(0, self.left()), 1)
-            log.warning(
-                "lease_not_answered", agent=self._name, reason=str(error) or "no answer", left_s=left_s
-            )
-            if self.left() <= 0:
-                self._gained.clear()
+            self._note_silence(since, str(error) or "no answer")
             return False
-        self._answered_at = self._clock()
+        if self._clock() - asked_at >= self._seconds:
+            self._note_silence(since, "the answer came too late")
+            return False
+        self._unanswered_s = 0.0
         was_held = self.left() > 0
         self._until = asked_at + self._seconds if held else -math.inf
         if held != was_held:
@@ -104,6 +107,13 @@ class Lease:
             self._gained.clear()
             self._denied.set()
         return held
+
+    def _note_silence(self, since_s: float, reason: str) -> None:
+        """The lab has not answered, so long after we asked it before."""
+        has_slept = since_s > self._seconds / 2  # else we ask more often
+        self._unanswered_s = 0.0 if has_slept else self._unanswered_s + since_s
+        left_s = round(max(0, self.left()), 1)
+        log.warning("lease_not_answered", agent=self._name, reason=reason, left_s=left_s)
 
     async def _give_up(self) -> None:
         metrics.POWER_LEASE_HELD.set(0)

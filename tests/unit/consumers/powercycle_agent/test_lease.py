@@ -11,9 +11,9 @@ import pytest
 
 from consumers.powercycle_agent.lease import Lease
 from pipeline.errors import StoreUnavailable
-from tests.unit.consumers.powercycle_agent.fake_lab import FakeLab
+from tests.unit.consumers.powercycle_agent.fake_lab import FakeLab, until
 
-DEADLINE_S = 10
+DEADLINE_S = 60
 
 
 class Office(FakeLab):
@@ -22,6 +22,7 @@ class Office(FakeLab):
     def __init__(self, answers: Iterable[bool], *, takes_s: float = 0) -> None:
         super().__init__()
         self.now = 1000.0
+        self.asked = 0
         self.released: list[str] = []
         self._answers = iter(answers)
         self._takes_s = takes_s
@@ -30,6 +31,7 @@ class Office(FakeLab):
         return self.now
 
     async def acquire(self, name: str, owner: str, *, seconds: float) -> bool:
+        self.asked += 1
         self.now += self._takes_s
         answer = next(self._answers, None)
         if answer is None:
@@ -77,8 +79,27 @@ async def test_it_ends_by_itself_when_nobody_renews_it() -> None:
         office.now += 0.5
         await lease.ended()
         assert lease.left() == 0
-        assert lease.unanswered_for() == 30
+        assert not await lease.is_gained_within(0.01)
     assert office.released == []
+
+
+async def test_silence_counts_from_question_to_question() -> None:
+    office = Office([True], takes_s=0.1)
+    async with kept(office, seconds=0.3) as lease:
+        assert await lease.is_gained_within(DEADLINE_S)
+        assert lease.unanswered_for() == 0
+        await until(lambda: lease.unanswered_for() > 0.3)
+
+
+async def test_silence_while_we_slept_is_not_the_labs() -> None:
+    """Somebody else may have the lease since."""
+    office = Office([True])
+    async with kept(office, seconds=0.3) as lease:
+        assert await lease.is_gained_within(DEADLINE_S)
+        office.now += 3600
+        asked = office.asked
+        await until(lambda: office.asked > asked + 1)
+        assert lease.unanswered_for() == 0
 
 
 async def test_it_ends_at_once_when_somebody_else_has_it() -> None:
