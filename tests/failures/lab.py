@@ -170,7 +170,7 @@ async def until(
     holds: Callable[[], Awaitable[bool]],
     what: str,
     *,
-    within_s: float = 120.0,
+    within_s: float = 300.0,
     tell: Callable[[], str] = str,
 ) -> None:
     """Look again and again until it holds. A broker or store that is away does not hold anything."""

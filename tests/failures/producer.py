@@ -1,7 +1,7 @@
 """`python -m tests.failures.producer`: publishes a workload, and writes down how much of it the broker has taken.
 
 Killed and started again it goes on where its journal ends, so at most one chunk is published twice, as a monitor's spool
-would do.
+would do. It goes on, at a lower rate, until the test lets it end: on a slow computer a test takes longer than its load.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pipeline.settings import Connections
 from tests.failures.workload import Workload
 
 _CHUNK: Final = 100
+_RATE_BEYOND: Final = 300.0
+"""No machine is silent for long at this one."""
 
 
 def acknowledged(journal: Path) -> int:
@@ -33,6 +35,15 @@ def acknowledged(journal: Path) -> int:
     return last
 
 
+def let_end(journal: Path) -> None:
+    """The producer of this journal need publish no more than its workload has."""
+    _leave(journal).touch()
+
+
+def _leave(journal: Path) -> Path:
+    return journal.with_suffix(".may-end")
+
+
 @click.command()
 @click.option("--journal", type=click.Path(path_type=Path), required=True)
 @click.option("--messages", type=int, required=True)
@@ -41,7 +52,7 @@ def acknowledged(journal: Path) -> int:
 @commands.publishing_options
 @commands.service_options
 def command(journal: Path, messages: int, machines: int, rate: float, **options: Any) -> None:
-    """Publish all messages that the journal does not have."""
+    """Publish all messages that the journal does not have, and more until it may end."""
     connections = commands.take_connections(options)
     if connections is None:
         raise Misconfigured("name a broker")
@@ -57,10 +68,11 @@ async def _publish(
 ) -> None:
     done = acknowledged(journal)
     messages = workload.outgoing(start=done)
-    pace_s = _CHUNK / rate
     async with open_broker(connections) as broker:
         with journal.open("a") as book:
-            while not stop.is_set() and (chunk := list(islice(messages, _CHUNK))):
+            while not stop.is_set() and not (done >= workload.messages and _leave(journal).exists()):
+                pace_s = _CHUNK / (rate if done < workload.messages else _RATE_BEYOND)
+                chunk = list(islice(messages, _CHUNK))
                 began = time.monotonic()
                 try:
                     await persist(partial(broker.publish, chunk), "not_published", stop)

@@ -75,7 +75,7 @@ class Lab:
             await self.broker.publish([message_of(stats) for stats in pools])
 
     async def publish(self) -> None:
-        messages = WORKLOAD.outgoing()
+        messages = islice(WORKLOAD.outgoing(), WORKLOAD.messages)
         while chunk := list(islice(messages, 20)):
             await self.broker.publish(chunk)
             self.clock.advance(timedelta(milliseconds=10))

@@ -19,7 +19,7 @@ from tests.failures.lab import FACADE, FLEET_STATS, PRODUCER, RELAY, SERVICES, W
 from tests.failures.scene import Scene, under_load
 from tests.failures.workload import Workload
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 _APPLIED: Final = "SELECT sum(extract(epoch FROM last_updated)) FROM descriptions"
 """Grows with every batch that the writer commits."""

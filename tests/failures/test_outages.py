@@ -20,7 +20,7 @@ from tests.failures.workload import Workload
 from tests.servers.kafka import KAFKA, VERSION
 from tests.servers.kinds import temporary_folder
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 _AWAY_S: Final = 30.0
 

@@ -13,7 +13,7 @@ from tests.failures.power.lab import PowerLab, until
 from tests.failures.power.switch import OFF, ON, LineSwitch
 from tests.small_disk import small_disk
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
 async def test_on_a_full_disk_a_cycle_ends_and_the_next_is_refused_before_anything_is_switched(

@@ -17,7 +17,7 @@ from tests.failures.lab import SECOND_WRITER, SERVICES, until
 from tests.failures.scene import Scene, under_load
 from tests.failures.workload import Workload
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 _VISITS: Final = 10
 """Each rearranges the group twice."""

@@ -14,7 +14,7 @@ from tests.failures.lab import SECOND_WRITER, SERVICES, WRITER, until
 from tests.failures.scene import under_load
 from tests.failures.workload import Workload
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 _BLOCKED = (
     "SELECT pid FROM pg_stat_activity"

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, Final
 
 from pipeline.broker.protocol import Outgoing
@@ -53,7 +54,7 @@ _GETPROP: Final = """\
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """So many messages from so many machines, one after the other, round after round."""
+    """So many messages from so many machines at least, one after the other, round after round."""
 
     messages: int = 50_000
     machines: int = 500
@@ -65,9 +66,9 @@ class Workload:
         return [f"{_KINDS[number % len(_KINDS)]}{number:04}" for number in range(self.machines)]
 
     def outgoing(self, *, start: int = 0) -> Iterator[Outgoing]:
-        """The messages from that number on."""
+        """The messages from that number on, without an end."""
         ids = self.ids()
-        for number in range(start, self.messages):
+        for number in count(start):
             headers = metadata(EVENT_TYPE, _SOURCE, message_id=str(number))
             if number < len(SILENT):
                 machine_id, value = SILENT[number], _encoded(report(SILENT[number], 0))

@@ -15,7 +15,7 @@ from tests.power_devices.mosquitto import Mosquitto
 
 USER = "labkeeper"
 PASSWORD = 'mq tt"pä'
-_READY_S = 10
+_READY_S = 60
 
 
 class FakePlugs(PowerDevice):

@@ -17,9 +17,9 @@ from infra.servers.kafka.jars import java
 from infra.servers.kafka.properties import NodePlan
 from infra.servers.kafka.wire import brokers_seen
 
-_START_S: Final = 60
+_START_S: Final = 120
 _STOP_S: Final = 15
-_FORMAT_S: Final = 60
+_FORMAT_S: Final = 120
 # For a start within seconds: no second compiler, no parallel collector.
 _JVM: Final = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData")
 _LOGGING: Final = (

@@ -24,7 +24,7 @@ from infra.servers.go_program import check_go_program, go_program
 
 _PROGRAM: Final = "pstest"
 _SOURCES: Final = Path(__file__).parent
-_START_S: Final = 30
+_START_S: Final = 120
 _LOOK_S: Final = 2
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import psutil
 
 from consumers.powercycle_agent.drivers.errors import Unreachable
 from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState
@@ -35,6 +36,8 @@ from pipeline.clock import SystemClock
 _FORKED: Final = multiprocessing.get_context("forkserver")
 _FORKED.set_forkserver_preload([__name__, "pytest"])
 """Each process begins by importing what the test's own began with."""
+_PATIENCE_S: Final = 120.0
+_ROUNDS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,18 @@ class AgentProcess:
     def kill(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
+    async def stopped(self) -> None:
+        """Wait until a `SIGSTOP` has stopped it, and this event loop has read what it had sent before."""
+        process = psutil.Process(self.pid)
+        async with asyncio.timeout(_PATIENCE_S):
+            while process.status() != psutil.STATUS_STOPPED:
+                await asyncio.sleep(0.002)
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
+
     async def stop(self) -> None:
         """As an operator would; fails if it does not end well."""
-        assert await asyncio.to_thread(self._is_ready.wait, 30)
+        assert await asyncio.to_thread(self._is_ready.wait, _PATIENCE_S)
         self.kill(signal.SIGTERM)
         code = await self.ended()
         assert code == 0, f"ended with {code}"
@@ -137,7 +149,7 @@ class AgentProcess:
             self._process.sentinel, has_ended.set
         )  # not `join` in a thread: to start another asks as well
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(_PATIENCE_S):
                 await has_ended.wait()
         finally:
             loop.remove_reader(self._process.sentinel)

@@ -89,7 +89,7 @@ class PowerLab:
 
     async def reached(self, command_id: str, status: PowerStatus) -> PowerRecord:
         """Wait until the store knows that it got so far."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while True:
                 record = await self.record(command_id)
                 if status in {moment.status for moment in record.steps}:
@@ -107,7 +107,7 @@ class PowerLab:
         ]
 
 
-async def until(holds: Callable[[], bool], what: str, *, within_s: float = 30.0) -> None:
+async def until(holds: Callable[[], bool], what: str, *, within_s: float = 120.0) -> None:
     """Wait for a condition."""
     try:
         async with asyncio.timeout(within_s):
