@@ -36,6 +36,15 @@ def read_text(path: Path, *, max_bytes: int = MAX_BYTES) -> str:
         raise Misconfigured(f"{path} is not UTF-8 text (byte {error.start})") from error
 
 
+def file_mark(path: Path) -> tuple[int, int, int] | None:
+    """Changes when the file does, or is replaced; None while there is none that can be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def parse_json5(text: str, name: str) -> Any:
     """The value in the text, which `name` stands for in errors. Raises `Misconfigured`."""
     try:

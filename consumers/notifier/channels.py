@@ -133,10 +133,7 @@ async def _post(
         ) as answer:
             if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
                 raise NotSent(f"{what} answers {answer.status}", rest_s=_wanted_rest(answer))
-    except (
-        aiohttp.InvalidURL,
-        UnicodeError,
-    ) as error:  # UnicodeError: a host that no name server knows how to ask for
+    except (aiohttp.InvalidURL, UnicodeError) as error:  # the latter: a host that cannot be asked for
         raise Misconfigured(f"{what} has no URL that could be posted to") from error
     except (aiohttp.ClientError, TimeoutError) as error:
         raise NotSent(f"{what} cannot be reached ({type(error).__name__})") from error

@@ -13,10 +13,9 @@ from consumers.notifier.configuration import Configuration, read_configuration
 from pipeline import logs, metrics
 from pipeline.clock import Clock
 from pipeline.errors import Misconfigured
+from pipeline.json5_file import file_mark
 
 log = logs.get_logger()
-
-_Mark = tuple[int, int, int]
 
 
 class FilePlaces:
@@ -30,7 +29,7 @@ class FilePlaces:
         self._session = session
         self._environment = environment
         self._clock = clock
-        self._mark = _mark(path)
+        self._mark = file_mark(path)
         self._take(read_configuration(path))
 
     def _take(self, configuration: Configuration) -> None:
@@ -42,7 +41,7 @@ class FilePlaces:
 
     async def look(self) -> None:
         """Read the file again if it has changed."""
-        mark = await asyncio.to_thread(_mark, self._path)
+        mark = await asyncio.to_thread(file_mark, self._path)
         if mark == self._mark:
             return
         self._mark = mark
@@ -53,12 +52,3 @@ class FilePlaces:
             log.warning("configuration_refused", reason=str(error), note="the old one stays in force")
         else:
             log.info("configuration_read", channels=list(self.channels))
-
-
-def _mark(path: Path) -> _Mark | None:
-    """Changes when the file does; None while there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino)

@@ -22,8 +22,7 @@ from consumers.powercycle_agent.drivers.settings import ControllerSettings, Port
 from consumers.powercycle_agent.entry_errors import said_of
 from consumers.powercycle_agent.entry_secrets import secrets_in
 from consumers.powercycle_agent.inventory import Controller, Inventory
-from consumers.powercycle_agent.key_places import KeyPlaces, find_keys
-from consumers.powercycle_agent.key_places import Path as KeyPath
+from consumers.powercycle_agent.key_places import KeyPath, KeyPlaces, find_keys
 from consumers.powercycle_agent.plain_text import plain, quoted, short
 from consumers.powercycle_agent.registry import BrokenKind, Registry, check_settings
 from pipeline import logs

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pipeline.json5_file import parse_json5
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """The keys and list positions that lead to a value."""
 
 _TOKEN = re.compile(
@@ -30,7 +30,7 @@ _LINE_END = re.compile("\r\n|[\n\r\u2028\u2029]")
 class Twice:
     """A key that an object has more than once."""
 
-    path: Path
+    path: KeyPath
     line: int
     """Of the later one."""
     first_line: int
@@ -40,10 +40,10 @@ class Twice:
 class KeyPlaces:
     """The keys of one text."""
 
-    lines: Mapping[Path, int]
+    lines: Mapping[KeyPath, int]
     twice: tuple[Twice, ...]
 
-    def line_of(self, path: Path) -> int:
+    def line_of(self, path: KeyPath) -> int:
         """Where the key, or the nearest above it that is there, stands; lines count from 1."""
         while path and path not in self.lines:
             path = path[:-1]
@@ -53,7 +53,7 @@ class KeyPlaces:
 def find_keys(text: str) -> KeyPlaces:
     """Find them in a text that is known to be JSON5."""
     starts = [0, *(end.end() for end in _LINE_END.finditer(text))]
-    lines: dict[Path, int] = {}
+    lines: dict[KeyPath, int] = {}
     twice: list[Twice] = []
     for path, at in _keys(text):
         line = bisect_right(starts, at)
@@ -63,9 +63,9 @@ def find_keys(text: str) -> KeyPlaces:
     return KeyPlaces(lines, tuple(twice))
 
 
-def _keys(text: str) -> list[tuple[Path, int]]:
+def _keys(text: str) -> list[tuple[KeyPath, int]]:
     """Every key with its place, counted in characters, in the order in which they stand."""
-    found: list[tuple[Path, int]] = []
+    found: list[tuple[KeyPath, int]] = []
     path: list[str | int] = []
     objects: list[bool] = []
     key_comes = False

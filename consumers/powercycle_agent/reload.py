@@ -15,10 +15,9 @@ from consumers.powercycle_agent.inventory import Inventory
 from pipeline import logs, metrics
 from pipeline.broker.waiting import is_set_within
 from pipeline.errors import Misconfigured
+from pipeline.json5_file import file_mark
 
 log = logs.get_logger()
-
-_Look = tuple[int, int, int] | None
 
 
 class Configuration:
@@ -28,7 +27,7 @@ class Configuration:
         """Reads it at once. Raises `Misconfigured`: there is no configuration before it to stay with."""
         self._path = path
         self._read = read
-        self._seen = _look(path)
+        self._seen = file_mark(path)
         self.inventory = read(path)
         self._tell(is_new=True)
         self.reload = asyncio.Event()
@@ -39,7 +38,7 @@ class Configuration:
         while True:
             asked = await is_set_within(self.reload, every.total_seconds())
             self.reload.clear()
-            seen = await asyncio.to_thread(_look, self._path)
+            seen = await asyncio.to_thread(file_mark, self._path)
             if seen == self._seen and not asked:
                 continue
             self._seen = seen
@@ -80,11 +79,3 @@ def _check_nothing_breaks(before: Inventory, after: Inventory) -> None:
     broken = [each.problem for each in after.controllers if each.problem and each.name in usable]
     if broken:
         raise Misconfigured("; ".join(broken))
-
-
-def _look(path: Path) -> _Look:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

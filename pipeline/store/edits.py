@@ -22,9 +22,8 @@ _CREATED: Final = Difference(ChangeKind.CREATED, "", "created")
 _HEARTBEAT: Final = (ChangeKind.HEARTBEAT,)
 
 
-@dataclass(
-    slots=True
-)  # not frozen: that would triple the time it takes to make one, for every machine of a batch
+# Not frozen: that would triple the time it takes to make one, for every machine of a batch.
+@dataclass(slots=True)
 class Edit:
     """The outcome for one machine."""
 

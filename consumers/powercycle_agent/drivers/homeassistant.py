@@ -70,9 +70,7 @@ class HomeAssistantDriver(ConfirmingDriver):
         self._web = WebDevice(settings)
 
     async def tell(self, port: str, wanted: PortState) -> None:
-        await self.status(
-            port
-        )  # knows the port; the service answers 200 also for an entity that there is not
+        await self.status(port)  # knows the port; the service answers 200 for an unknown entity, too
         service = f"/api/services/{self._settings.domain}/turn_{wanted.value}"
         (await self._ask("POST", service, {"entity_id": port})).confirmed()
 

@@ -118,9 +118,8 @@ class SnmpSession:
         """Let go of the socket. May be called twice."""
         engine = self._let_go()
         if engine is not None and sum(map(len, self._idle.values())) < _MOST_IDLE:
-            engine.set_user_context(
-                **{CommandGeneratorLcdConfigurator.__name__: None}
-            )  # of its closed socket
+            closed_socket = CommandGeneratorLcdConfigurator.__name__
+            engine.set_user_context(**{closed_socket: None})
             self._idle.setdefault(self._account, []).append(engine)
         await asyncio.sleep(0)  # the event loop closes sockets in its next round
 

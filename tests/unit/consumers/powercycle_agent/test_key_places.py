@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.powercycle_agent.key_places import KeyPlaces, Path, Twice, find_keys
+from consumers.powercycle_agent.key_places import KeyPath, KeyPlaces, Twice, find_keys
 from pipeline.errors import Misconfigured
 from pipeline.json5_file import parse_json5
 
@@ -30,7 +30,7 @@ PIECES = st.lists(
 ).map("".join)
 
 
-def paths(value: Any, above: Path = ()) -> Iterator[Path]:
+def paths(value: Any, above: KeyPath = ()) -> Iterator[KeyPath]:
     """The paths of all keys of a value."""
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -68,7 +68,7 @@ def test_what_the_reader_reads_has_its_keys_found(text: str) -> None:
         ("{ 'it\\'s': 1, rack4_07: -.5e1, $: +Infinity }", {("it's",): 1, ("rack4_07",): 1, ("$",): 1}),
     ],
 )
-def test_keys_know_their_lines(text: str, places: dict[Path, int]) -> None:
+def test_keys_know_their_lines(text: str, places: dict[KeyPath, int]) -> None:
     parse_json5(text, "x")  # it is one
     found = find_keys(text).lines
     assert {path: found[path] for path in places} == places
