@@ -132,6 +132,6 @@ def _on_a_line(text: str) -> str:
 
 
 def _counted(counts: Counter[str]) -> str:
-    told = [f"{name} {count}" for name, count in counts.most_common(_COMMON)]
+    told = [f"{_on_a_line(name)} {count}" for name, count in counts.most_common(_COMMON)]
     rest = sum(counts.values()) - sum(count for _, count in counts.most_common(_COMMON))
     return ", ".join([*told, f"others {rest}"] if rest else told)

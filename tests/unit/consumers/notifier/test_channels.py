@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from structlog.testing import capture_logs
 
 from consumers.notifier.channels import (
@@ -32,6 +34,7 @@ from consumers.notifier.configuration import Email, Slack, Webhook
 from consumers.notifier.grouping import Delivery, Group
 from consumers.notifier.messages import Message, message_of
 from consumers.notifier.notices import Notice, NoticeKind
+from infra.servers.kafka.certificates import Certificates
 from pipeline.clock import ManualClock
 from pipeline.errors import Misconfigured
 from schemas.description import PowerCycleState
@@ -172,6 +175,20 @@ def test_controllers_that_do_not_answer_are_named_with_their_reason() -> None:
     assert list(one.common) == ["switch1 (1 machine): no answer within 5 s"]
 
 
+@pytest.mark.parametrize("kind", [NoticeKind.CONTROLLER, NoticeKind.DOWN])
+async def test_no_name_begins_a_line_of_its_own(kind: NoticeKind) -> None:
+    """A label of somebody's configuration may have anything in it."""
+    strange = "switch\r\nBcc: everybody@lab\u2028\x85x"
+    told = message(2, kind=kind, **{strange: ""})
+    for line in (told.headline, *told.common):
+        assert len(line.splitlines()) == 1
+    async with mailing() as (mailbox, server):
+        await EmailChannel(entry(server), {}).send(told)
+    [mail] = mailbox.mails
+    assert mail["Bcc"] is None
+    assert mailbox.receivers == [["a@lab", "b@lab"]]
+
+
 async def test_slack_gets_a_text() -> None:
     async with receiving() as (receiver, session):
         await SlackChannel(session, Slack(url_env="URL"), {"URL": receiver.url}).send(message())
@@ -242,10 +259,10 @@ class Mailbox:
 
 
 @asynccontextmanager
-async def mailing(**options: Any) -> AsyncIterator[tuple[Mailbox, str]]:
+async def mailing(tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[tuple[Mailbox, str]]:
     mailbox = Mailbox()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: SMTP(mailbox, loop=loop, **options), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: SMTP(mailbox, loop=loop, **options), "127.0.0.1", 0, ssl=tls)
     host, port = server.sockets[0].getsockname()
     async with server:
         yield mailbox, f"{host}:{port}"
@@ -265,6 +282,7 @@ async def test_mail_reaches_everybody() -> None:
     assert mailbox.receivers == [["a@lab", "b@lab"]]
     assert mail["Subject"] == "[labkeeper] 600 machines are down"
     assert mail["Message-ID"] == f"<{sent.id}@lab>"
+    assert mail["Auto-Submitted"] == "auto-generated"
     text = mail.get_content()
     assert "m000: silent <since> noon" in text
     assert "and 100 more" in text
@@ -294,13 +312,39 @@ async def test_a_server_without_tls_gets_no_password() -> None:
     def anybody(*_: object) -> AuthResult:
         return AuthResult(success=True)
 
-    options = {"authenticator": anybody, "auth_require_tls": False}
+    options: dict[str, Any] = {"authenticator": anybody, "auth_require_tls": False}
     async with mailing(**options) as (mailbox, server):
         wanting = entry(server, security="starttls", user="u", password_env="P")
         with pytest.raises(NotSent) as caught:
             await EmailChannel(wanting, {"P": "hush"}).send(message())
     assert mailbox.mails == []
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+async def test_a_password_goes_to_a_server_whose_certificate_is_trusted_and_to_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, security: str
+) -> None:
+    given: list[object] = []
+
+    def only_ann(_server: object, _session: object, _envelope: object, _how: str, said: object) -> AuthResult:
+        given.append(said)
+        return AuthResult(success=said == LoginPassword(b"ann", b"hush"))
+
+    files = Certificates.issue(tmp_path)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(files.server_keystore)
+    options: dict[str, Any] = {"authenticator": only_ann, "auth_require_tls": security == "starttls"}
+    if security == "starttls":
+        options |= {"tls_context": tls, "require_starttls": True}
+    async with mailing(tls if security == "tls" else None, **options) as (mailbox, server):
+        channel = EmailChannel(entry(server, security=security, user="ann", password_env="P"), {"P": "hush"})
+        with pytest.raises(NotSent, match="certificate"):
+            await channel.send(message())
+        assert given == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(files.ca_file))
+        await channel.send(message())
+    assert len(mailbox.mails) == len(given) == 1
 
 
 @pytest.mark.parametrize("server", ["a..b:25", f"{'x' * 70}.example:25", "127.0.0.1:99999"])
