@@ -17,9 +17,10 @@ from click.testing import CliRunner
 from pipeline import metrics
 from pipeline.broker.memory import MemoryBroker
 from pipeline.clock import ManualClock
-from pipeline.errors import Misconfigured
+from pipeline.errors import Misconfigured, Overloaded, Rejected
 from pipeline.processor.process import process
 from producers.swarming_poller.__main__ import command
+from producers.swarming_poller.client import SwarmingClient, SwarmingUnavailable
 from producers.swarming_poller.service import Poller
 from producers.swarming_poller.settings import PollerSettings, PoolOfBots, TokenSource
 from producers.swarming_poller.token import read_token
@@ -119,6 +120,35 @@ async def test_a_bad_answer_leaves_the_lab_as_it_is_and_the_next_round_works(
         assert list(await told(broker)) == ["b"]
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "said"),
+    [
+        (401, Misconfigured, "Give an access token"),
+        (403, Misconfigured, "Give an access token"),
+        (429, Overloaded, "answers 429"),
+        (503, Overloaded, "answers 503"),
+        (500, SwarmingUnavailable, "answers 500"),
+        (302, Rejected, "answers 302"),
+        (404, Rejected, "answers 404"),
+    ],
+)
+async def test_each_refusal_is_called_what_it_is(status: int, error: type[Exception], said: str) -> None:
+    answer = (status, {"Location": "https://elsewhere.example", "Retry-After": "0"}, b"no")
+    async with swarming_server(answers=[answer]) as server, aiohttp.ClientSession() as session:
+        pool = PoolOfBots(server.url, POOL)
+        client = SwarmingClient(session, server.url, PollerSettings((pool,)))
+        with pytest.raises(error, match=said):
+            [each async for each in client.bots(pool, "token")]
+
+
+async def test_a_server_that_gives_the_same_page_again_and_again_is_left() -> None:
+    page = (200, {}, b'{"items": [{"botId": "b"}], "cursor": "again"}')
+    async with swarming_server(answers=[page, page]) as server, polling(server) as (poller, broker):
+        await poller.poll(asyncio.Event())
+        assert list(await told(broker)) == ["b"]
+    assert len(server.asked) == 2
+
+
 async def test_a_server_that_is_away_is_no_reason_to_stop() -> None:
     away = SwarmingServer(url="http://127.0.0.1:1")
     async with (
@@ -141,9 +171,10 @@ async def test_requests_keep_their_distance() -> None:
     assert times[-1] - times[0] >= 3 / 20 * 0.9
 
 
-async def test_a_server_that_wants_a_rest_gets_it() -> None:
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_server_that_wants_a_rest_gets_it(status: int) -> None:
     async with (
-        swarming_server(bots={POOL: [bot("b")]}, answers=[(429, {"Retry-After": "1"}, b"")]) as server,
+        swarming_server(bots={POOL: [bot("b")]}, answers=[(status, {"Retry-After": "1"}, b"")]) as server,
         polling(server) as (poller, _),
     ):
         await poller.poll(asyncio.Event())
