@@ -142,7 +142,7 @@ async def test_each_refusal_is_called_what_it_is(status: int, error: type[Except
 
 
 async def test_a_server_that_gives_the_same_page_again_and_again_is_left() -> None:
-    page = (200, {}, b'{"items": [{"botId": "b"}], "cursor": "again"}')
+    page: tuple[int, dict[str, str], bytes] = (200, {}, b'{"items": [{"botId": "b"}], "cursor": "again"}')
     async with swarming_server(answers=[page, page]) as server, polling(server) as (poller, broker):
         await poller.poll(asyncio.Event())
         assert list(await told(broker)) == ["b"]
