@@ -35,3 +35,8 @@ class ManualClock:
     def advance(self, by: timedelta) -> None:
         """Move forward (or, with a negative `by`, backward, as real clocks sometimes do)."""
         self._now += by
+
+
+def is_due(last: datetime | None, every: timedelta, *, now: datetime) -> bool:
+    """Whether it is time again for what was done at `last`; at once, when the clock was put back since."""
+    return last is None or not timedelta(0) <= now - last < every

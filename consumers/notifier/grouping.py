@@ -15,6 +15,8 @@ from pydantic import BaseModel, Field
 from consumers.notifier.notices import Notice, NoticeKind
 from schemas.ids import new_ulid
 
+LONGEST_PAUSE: Final = timedelta(hours=2)
+"""Between two tries of a message; receivers who want a longer rest do not get it."""
 MAX_NAMED: Final = 1000
 """Machines of a group that are named; the rest is only counted."""
 
@@ -49,6 +51,10 @@ class Delivery(BaseModel):
     made_at: datetime
     attempts: int = 0
     not_before: datetime
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether to send it now; also when `not_before` is further away than any pause: the clock was put back."""
+        return not timedelta(0) < self.not_before - now <= LONGEST_PAUSE
 
 
 class Desk(BaseModel):
@@ -94,7 +100,11 @@ class Desk(BaseModel):
     def close(self, *, quiet: timedelta, longest: timedelta, now: datetime) -> list[Group]:
         """Take out the groups that are to be told now."""
         ready = [
-            each for each in self.groups if now - each.latest_at >= quiet or now - each.began_at >= longest
+            each
+            for each in self.groups
+            if now - each.latest_at >= quiet
+            or now - each.began_at >= longest
+            or each.began_at - now >= longest  # the clock was put back
         ]
         self.groups = [each for each in self.groups if each not in ready]
         return ready

@@ -193,7 +193,7 @@ class _Session:
 
     async def _send_what_is_due(self) -> None:
         now = self._clock.now()
-        due = [each for each in self._desk.deliveries if each.not_before <= now]
+        due = [each for each in self._desk.deliveries if each.is_due(now)]
         if not due:
             return
         async with self._saving:  # else the revision could be between two

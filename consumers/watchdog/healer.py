@@ -8,6 +8,7 @@ from typing import Final
 
 from consumers.watchdog.policy_source import PolicySource
 from pipeline import logs, metrics
+from pipeline.clock import is_due
 from pipeline.errors import KeyReused, MachineNotFound, PowerRefused, VersionMismatch
 from pipeline.healing.decision import Decision, Order, decide
 from pipeline.healing.view import HEALER, trouble_of
@@ -82,7 +83,7 @@ class Healer:
     async def _count(self, now: datetime) -> None:
         """Count the machines anew every now and then, and save the rules when they have changed."""
         totals = self._rules.totals
-        if self._counted_at is None or now - self._counted_at >= _CENSUS_EVERY:
+        if is_due(self._counted_at, _CENSUS_EVERY, now=now):
             census = await take_census(self._store)
             totals = census.totals
             self._told = set(census.told)

@@ -13,7 +13,7 @@ from consumers.watchdog.judgement import is_silent
 from consumers.watchdog.policy_source import PolicySource
 from consumers.watchdog.settings import LEASE, WatchdogSettings
 from pipeline import logs, metrics
-from pipeline.clock import Clock
+from pipeline.clock import Clock, is_due
 from pipeline.errors import MachineNotFound, Retryable
 from pipeline.processor.operators import mark_down
 from pipeline.service import wait_for
@@ -88,7 +88,7 @@ class Watchdog:
     async def heal(self) -> None:
         """One round of self-healing, unless the last one was a moment ago or we cannot tell who is silent."""
         now = self._clock.now()
-        if self._healed_at is not None and now - self._healed_at < self._settings.heal_every:
+        if not is_due(self._healed_at, self._settings.heal_every, now=now):
             return
         if isinstance(hearing(await self._store.progress(), now=now), Hearing):
             await self._healer.round(now)
@@ -118,7 +118,7 @@ class Watchdog:
         await self._store.expire_power(now=now, grace=_GRACE, stalled=_STALLED)
 
     async def _forget(self, now: datetime) -> None:
-        if self._forgot_at is not None and now - self._forgot_at < _FORGET_EVERY:
+        if not is_due(self._forgot_at, _FORGET_EVERY, now=now):
             return
         before = now - self._settings.keep_history
         gone = await self._store.forget_history(before=before)

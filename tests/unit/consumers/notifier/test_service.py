@@ -91,6 +91,18 @@ async def test_a_receiver_that_wants_a_rest_gets_it() -> None:
         await until(lambda: bool(lab.chat.messages))
 
 
+async def test_a_clock_that_is_put_back_holds_nothing_back() -> None:
+    lab = Lab()
+    lab.chat.failures = 1
+    async with lab.running():
+        await lab.broker.publish([down("a")])
+        await lab.read()
+        lab.clock.advance(timedelta(days=-1))
+        await until(lambda: lab.chat.tries == 1)
+        lab.clock.advance(timedelta(days=-1))
+        await until(lambda: len(lab.chat.messages) == 1)
+
+
 async def test_a_message_that_nobody_takes_for_a_day_is_dropped() -> None:
     lab = Lab(settings=NotifierSettings(look_every=ROUND, give_up_after=timedelta(hours=1)))
     lab.chat.failures = 1000

@@ -212,3 +212,25 @@ async def test_it_heals_only_while_silence_means_something_and_not_in_each_look(
     await lab.report("m")
     await lab.watchdog.heal()
     assert (await lab.store.get("m")).healing.startswith("cycling"), "the last round was a moment ago"
+
+
+async def test_a_clock_that_is_put_back_stops_no_healing(tmp_path: Path) -> None:
+    lab = Lab()
+    file = tmp_path / "healing.json5"
+    file.write_text("{pools: {'*': {after: '10m'}}}")
+    watchdog = Watchdog(lab.store, lab.clock, SETTINGS, PolicySource(file))
+    lab.clock.advance(timedelta(days=1))  # a host begins with a wrong time, and then is told the right one
+    await lab.writer_works()
+    await lab.report("m")
+    await watchdog.look()
+    await watchdog.heal()
+    lab.clock.advance(timedelta(days=-1))
+    await lab.store.update("m", partial(_silent, lab.clock.now() - timedelta(hours=1)), now=lab.clock.now())
+    lab.clock.advance(timedelta(seconds=1))
+    await lab.writer_works()
+    await watchdog.heal()
+    assert (await lab.store.get("m")).healing
+
+
+def _silent(since: datetime, machine: Description) -> Description:
+    return machine.model_copy(update={"down_since": since})
