@@ -406,7 +406,7 @@ class DownBot(Answer):
 
     bot_id: str
     host_id: str
-    """`jumphost-<agent>`: the host that can do it."""
+    """`jumphost-<agent>`: the host that can do it; empty: an agent of the older system has it, and has not said so lately."""
     dimensions: list[BotDimension]
     status: Literal["Host Missing", "Device Missing"]
     since: Time

@@ -21,6 +21,8 @@ MAX_DELAY_S: Final = 600.0
 AGENT_SILENCE: Final = timedelta(minutes=10)
 """An agent tells of its ports every two minutes: one that has not for so long is away."""
 
+_OLDER_AGENT: Final = "older-agent/"
+
 CommandId = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
 _Text = Annotated[str, Field(max_length=2000)]
 _Delay = Annotated[Float, Field(gt=0, le=MAX_DELAY_S)]
@@ -119,7 +121,7 @@ class ControllerReport(WireModel):
     state: PowerCycleState
     agent: str
     controller: str
-    """`<kind>/<label>`, such as `edgeswitch/rack4-switch1`."""
+    """`<kind>/<label>`, such as `edgeswitch/rack4-switch1`; of an agent of the older system `older-agent/<its name>`."""
     port: str
     at: Time
     text: _Text = ""
@@ -164,16 +166,31 @@ class PowerOutlet(WireModel):
     machine_id: MachineId
     agent: str
     controller: str
-    """`<kind>/<label>`."""
+    """`<kind>/<label>`; `older-agent/<its name>`: an agent of the older system, which does not tell."""
     port: str
+    """Empty where an agent of the older system has the machine."""
     state: PowerCycleState
     text: str = ""
     reported_at: Time
 
+    @property
+    def is_of_older_agent(self) -> bool:
+        """Whether an agent of the older system has the machine: one that says so when it starts, and never again."""
+        return self.controller.startswith(_OLDER_AGENT)
+
     def agent_silence(self, now: datetime) -> timedelta | None:
-        """For how long nothing was heard of the agent; None: it is there."""
+        """For how long nothing was heard of the agent; None: it is there, or is one that is not heard of."""
         silence = now - self.reported_at
-        return silence if silence > AGENT_SILENCE else None
+        return silence if silence > AGENT_SILENCE and not self.is_of_older_agent else None
+
+
+def older_agents_report(
+    machine_id: str, state: PowerCycleState, *, agent: str, at: datetime
+) -> ControllerReport:
+    """What an agent of the older system means when it tells a machine's state: no more than that it has the machine."""
+    return ControllerReport(
+        machine_id=machine_id, state=state, agent=agent, controller=_OLDER_AGENT + agent, port="", at=at
+    )
 
 
 def agent_lease(agent: str) -> str:

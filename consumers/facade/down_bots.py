@@ -1,13 +1,14 @@
 """Which machines the older power system's clients should cycle: `/down_bots`, as its power site served it.
 
-Listed are machines that are silent, or miss their device, and whose power some agent has. One in maintenance is listed as
-silenced: a person looks after it, so that `powercycle --auto_fix` must leave it alone as much as one in a silence.
+Listed are machines that are silent, or miss their device, and whose power some agent has, of this system or the older one.
+One in maintenance is listed as silenced: a person looks after it, so that `powercycle --auto_fix` must leave it alone as much as one in a silence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from consumers.facade.power import PoweredStore
 from pipeline.healing.view import trouble_of
@@ -21,17 +22,18 @@ from schemas.api import (
     BotDimension,
     DownBot,
 )
-from schemas.description import Description
+from schemas.description import Description, PowerCycleState
 from schemas.health import Health
 from schemas.power import PowerOutlet
 from schemas.silence import Silence
+
+_WIRED: Final = frozenset({PowerCycleState.AVAILABLE, PowerCycleState.IN_ERROR})
+"""To the power site a machine was wired when a configuration named it, whether or not its controller answered."""
 
 
 async def find_down_bots(store: PoweredStore, silences: Silences, now: datetime) -> Sequence[DownBot]:
     """Machines whose power should be cycled, by id. Raises `StoreUnavailable`."""
     outlets = {each.machine_id: each for each in await store.power_outlets()}
-    if not outlets:
-        return []
     down = (await store.list(Query(health=[Health.DOWN]))).machines
     recovering = (await store.list(Query(health=[Health.RECOVERING]))).machines
     lasting = await silences.silences(now=now)
@@ -51,12 +53,13 @@ def _bot(
     outlet = outlets.get(machine_id)
     if not machine.is_down:
         outlet = outlets.get(machine_id + DEVICE_SUFFIX, outlet)
-    if trouble is None or outlet is None:
+    state = machine.power_cycle_state if outlet is None else outlet.state
+    if trouble is None or state not in _WIRED:
         return None
     hushed = any(each.covers(machine_id, machine.dimension("pool"), now=now) for each in silences)
     return DownBot(
         bot_id=machine_id,
-        host_id=_host_of(outlet.agent),
+        host_id="" if outlet is None else _host_of(outlet.agent),
         dimensions=[
             BotDimension(key=key, value=values or [])
             for key, values in sorted((machine.dimensions or {}).items())

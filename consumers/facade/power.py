@@ -5,10 +5,10 @@ Old and new routes act through this, on the same rows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from consumers.facade.audit import LONGEST_LOGGED, audited
 from consumers.facade.fleet import Fleet, Snapshot
@@ -21,8 +21,19 @@ from pipeline.store.power_pages import every_command
 from pipeline.store.power_protocol import Ordered, PowerStore
 from pipeline.store.protocol import Store
 from schemas.api import DEVICE_SUFFIX, POWER_EXPIRY_S, PowerBody
+from schemas.description import PowerCycleState
 from schemas.ids import is_machine_id, new_ulid
-from schemas.power import PowerAction, PowerCommand, PowerRecord, PowerStatus, PowerStep
+from schemas.power import (
+    PowerAction,
+    PowerCommand,
+    PowerRecord,
+    PowerResult,
+    PowerStatus,
+    PowerStep,
+    older_agents_report,
+)
+
+_REPORTS_AT_ONCE: Final = 1000
 
 log = logs.get_logger()
 
@@ -133,6 +144,16 @@ class PowerActions:
                     known[machine_id] = _done(caller, _driven(caller, machine_id, now), now)
             await self._apply(list(known.values()), now)
 
+    async def note_older_agents(self, caller: Caller, states: Mapping[str, PowerCycleState]) -> None:
+        """Remember, by machine, what an old agent says that it has: also of machines that are yet to appear."""
+        now = self._clock.now()
+        reports = [
+            older_agents_report(machine_id, state, agent=caller.user, at=now)
+            for machine_id, state in states.items()
+        ]
+        for page in range(0, len(reports), _REPORTS_AT_ONCE):
+            await self._apply(reports[page : page + _REPORTS_AT_ONCE], now)
+
     async def _machine_of(self, bot_id: str) -> str | None:
         for machine_id in (bot_id, bot_id.removesuffix(DEVICE_SUFFIX)):
             if is_machine_id(machine_id) and await self._exists(machine_id):
@@ -150,8 +171,8 @@ class PowerActions:
         found = await self._store.power_commands(machine_id=machine_id, pending=True, limit=1)
         return found[0] if found else None
 
-    async def _apply(self, steps: Sequence[PowerStep], now: datetime) -> None:
-        changed = await self._store.apply_power(steps, now=now, announce=True)
+    async def _apply(self, results: Sequence[PowerResult], now: datetime) -> None:
+        changed = await self._store.apply_power(results, now=now, announce=True)
         self._fleet.take([Snapshot.of(each.machine_id, each.after) for each in changed])
 
     def _show(self, machine_id: str, ordered: Ordered) -> None:

@@ -69,8 +69,11 @@ def queued(command: PowerCommand, *, now: datetime, idempotency_key: str = "") -
 
 
 def addressed(command: PowerCommand, outlet: PowerOutlet | None) -> PowerCommand:
-    """The command, for the agent that said last that it has the machine: two with the same port must not both drive it."""
-    if outlet is None or outlet.state is PowerCycleState.NOT_AVAILABLE:
+    """The command, for the agent that said last that it has the machine: two with the same port must not both drive it.
+
+    Agents of the older system know nothing of that.
+    """
+    if outlet is None or outlet.state is PowerCycleState.NOT_AVAILABLE or outlet.is_of_older_agent:
         return command
     return command.model_copy(update={"agent": outlet.agent})
 
@@ -412,6 +415,8 @@ def _fold_report(
     if after == before:
         outcome.repeated.add(report.machine_id)
         return
+    if before is not None and after.is_of_older_agent and _is_held(before, at):
+        return  # one that tells more, and again and again, has the machine by now
     outcome.outlets[report.machine_id] = after
     if before is not None and _is_claimed_twice(before, after, at):
         outcome.claims.append((before, after))
@@ -423,4 +428,9 @@ def _fold_report(
 
 def _is_claimed_twice(before: PowerOutlet, after: PowerOutlet, at: datetime) -> bool:
     moved = (before.agent, before.controller) != (after.agent, after.controller)
-    return moved and before.agent_silence(at) is None
+    return moved and _is_held(before, at)
+
+
+def _is_held(outlet: PowerOutlet, at: datetime) -> bool:
+    """Whether the outlet's agent, one that would tell if it were gone, is there."""
+    return not outlet.is_of_older_agent and outlet.agent_silence(at) is None

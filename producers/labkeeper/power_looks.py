@@ -85,7 +85,8 @@ def _lines(name: str, answer: Json, now: datetime) -> list[str | Text]:
         lines.append("  power       no agent has a port for it: see `labkeeper powercycle-agent --help`")
     else:
         outlet = read_outlet(answer["outlet"])
-        lines.append(f"  power       port {outlet.port} of {outlet.controller}, by agent {outlet.agent}")
+        port = f"port {outlet.port} of " if outlet.port else ""
+        lines.append(f"  power       {port}{outlet.controller}, by agent {outlet.agent}")
         state, style = state_of(outlet, now)
         told = f", told {ago(outlet.reported_at, now)}" + (f": {outlet.text}" if outlet.text else "")
         lines.append(Text.assemble("  controller  ", (state, style), printable(told)))

@@ -30,6 +30,7 @@ from consumers.facade.routes.legacy import (
 from pipeline import logs
 from pipeline.errors import MachineNotFound
 from schemas.api import DownBots, PoweredBotsRequest, UpdatePowerCycleStateRequest
+from schemas.description import PowerCycleState
 from schemas.ids import is_machine_id
 
 log = logs.get_logger()
@@ -51,18 +52,21 @@ async def powercycle_complete(request: web.Request) -> web.Response:
 
 @failing_with(UPDATE_FAILED)
 async def powercycle_state_update(request: web.Request) -> web.Response:
-    """Take note of which machines some power controller can cycle. Unknown and malformed ones are skipped."""
+    """Take note of which machines some power controller can cycle. Malformed ones are skipped; unknown ones count once they appear."""
     body = await read_old(request, UpdatePowerCycleStateRequest)
+    states: dict[str, PowerCycleState] = {}
     for each in body.machines or ():
         if not is_machine_id(each.machine_id):
             log.info("malformed_machine_id_skipped", machine=each.machine_id[:LONGEST_LOGGED])
             continue
+        states[each.machine_id] = each.powercycle_state
         try:
             await request.app[ACTIONS].set_power_cycle_state(
                 request[CALLER], each.machine_id, each.powercycle_state
             )
         except MachineNotFound:
             log.info("unknown_machine_skipped", machine=each.machine_id)
+    await request.app[POWER].note_older_agents(request[CALLER], states)
     return web.Response()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import metrics
 from schemas.description import Description
 from schemas.power import PowerStatus, PowerStep
 from schemas.silence import Silence
@@ -163,6 +164,71 @@ async def test_machines_that_are_silent_or_miss_their_device_are_listed_with_the
     assert bots[1]["since"] == "2026-03-01T11:55:00Z"
     assert {"key": "os", "value": ["Linux", "Debian"]} in bots[1]["dimensions"]
     assert not any(each["silenced"] for each in bots)
+
+
+async def told_by_old_agent(lab: Lab, **states: str) -> None:
+    machines = [
+        {"MachineID": name.replace("_", "-"), "PowerCycleState": state} for name, state in states.items()
+    ]
+    await post(lab, "/json/v1/powercycle/state/update", {"Machines": machines})
+
+
+async def test_machines_of_old_agents_are_listed_with_the_host_that_its_token_names(
+    tokens: tuple[Path, dict[str, dict[str, str]]],
+) -> None:
+    """The old server says once, at its start, what it has: however long ago that is, it has it."""
+    path, headers = tokens
+    async with running(tokens=path, headers=headers["agent"]) as lab:
+        for machine_id in ("failing", "given-up", "silent"):
+            await lab.machine(machine_id, **SILENT)
+        await lab.machine("lost", **LOST)
+        await told_by_old_agent(lab, silent="available", failing="in_error", given_up="not_available")
+        await told_by_old_agent(lab, lost_device="available", silent="available")
+        lab.clock.advance(timedelta(days=30))
+
+        bots = await down_bots(lab)
+
+        assert [(each["bot_id"], each["host_id"], each["status"]) for each in bots] == [
+            ("failing", "jumphost-rack4", "Host Missing"),
+            ("lost", "jumphost-rack4", "Device Missing"),
+            ("silent", "jumphost-rack4", "Host Missing"),
+        ]
+
+
+async def test_a_machine_that_an_old_agent_had_before_we_kept_names_is_listed_without_a_host(
+    lab: Lab,
+) -> None:
+    await lab.machine(power_cycle_state="available", **SILENT)
+    (bot,) = await down_bots(lab)
+    assert (bot["bot_id"], bot["host_id"]) == (ID, "")
+
+
+async def test_what_an_old_agent_has_can_be_cycled_by_whoever_has_it_then(lab: Lab) -> None:
+    """No command is kept from a new agent, and nobody is said to be away, though it was long ago that it said so."""
+    await told_by_old_agent(lab, rack4_07="available")
+    await lab.machine()
+    lab.clock.advance(timedelta(days=1))
+    assert (await ordered(lab))["command"]["agent"] == ""
+    _, now, _ = await ask(lab, "GET", POWER)
+    assert now["agent_silent_s"] is None
+    assert (now["outlet"]["controller"], now["outlet"]["port"]) == ("older-agent/local", "")
+    assert await listed(lab) == [ID]
+
+
+async def test_a_new_agent_that_is_there_keeps_a_machine_that_an_old_one_tells_of(lab: Lab) -> None:
+    await lab.machine(**SILENT)
+    claimed = metrics.POWER_OUTLETS_CLAIMED_TWICE.labels("rack4")._value.get()
+    await told_by_old_agent(lab, rack4_07="available")
+    await outlet(lab)
+    assert metrics.POWER_OUTLETS_CLAIMED_TWICE.labels("rack4")._value.get() == claimed
+    await told_by_old_agent(lab, rack4_07="in_error")
+    (bot,) = await down_bots(lab)
+    assert bot["host_id"] == "jumphost-rack4"
+
+    lab.clock.advance(timedelta(minutes=11))
+    await told_by_old_agent(lab, rack4_07="available")
+    (bot,) = await down_bots(lab)
+    assert bot["host_id"] == "jumphost-local"
 
 
 async def test_no_down_bots_are_an_empty_list(lab: Lab) -> None:
