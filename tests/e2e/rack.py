@@ -43,7 +43,7 @@ _OLD_ENTRIES: Final = """\
       address: "127.0.0.1", ssh_port: %(strip)d,
       user: "%(user)s",
       ports: { "%(on_strip)s": 2 },
-      delay: 1,
+      delay: 1, limit_s: 60,
     },
   },
   edgeswitch: {
@@ -51,7 +51,7 @@ _OLD_ENTRIES: Final = """\
       address: "127.0.0.1", ssh_port: %(switch)d,
       user: "%(user)s", password: "%(password)s",
       ports: { "%(on_switch)s": 7, "%(next_on_switch)s": 8 },
-      delay: 1, soft_reboot: false,
+      delay: 1, limit_s: 60, soft_reboot: false,
     },
     "rack4-switch2": {
       address: "127.0.0.1", ssh_port: %(spare)d,
@@ -152,6 +152,7 @@ class Rack:
                 "password_file": str(self._folder / "web"),
                 "ports": {f"hall-{number}-{relay}": int(relay) for relay in board.states},
                 "delay": 0.2,
+                "limit_s": 60,
             }
             for number, board in enumerate(self.boards)
         }

@@ -19,6 +19,7 @@ from consumers.powercycle_agent.locks import Locks
 from pipeline.clock import SystemClock
 from schemas.power import PowerRecord, PowerStatus, PowerStep
 from tests.failures.power.lab import PowerLab, until
+from tests.power_devices.device import Hold
 from tests.power_devices.edgeswitch import FakeEdgeSwitch
 from tests.power_devices.mpower import FakeMPower
 from tests.unit.consumers.powercycle_agent.fake_lab import FakeLab, Host
@@ -200,12 +201,14 @@ async def test_an_agent_at_work_and_the_command_take_turns(rack: Rack) -> None:
 
 
 async def kill_in_the_middle(rack: Rack) -> None:
-    async with rack.process("-delay=2", "m1") as process:
+    rack.strip.hold = Hold()  # it must not be on again before we have heard of it
+    async with rack.process("-delay=0.5", "m1") as process:
         await said(process, "m1: off")
-        assert rack.is_off()
         process.kill()
         await process.wait()
     assert rack.is_off()
+    rack.strip.hold.is_forgotten = True
+    rack.strip.hold = None
 
 
 async def test_what_a_killed_run_left_off_the_next_run_switches_on_and_tells(rack: Rack) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from consumers.powercycle_agent.drivers.protocol import PortState
+
+_LOOK_EVERY_S: Final = 0.005
 
 
 class Mood(StrEnum):
@@ -45,6 +49,16 @@ class Switched:
     state: PortState
 
 
+@dataclass(slots=True)
+class Hold:
+    """What a device is told from now on has to wait. The fields may be set in any thread."""
+
+    is_over: bool = False
+    """It is done now."""
+    is_forgotten: bool = False
+    """It never will be."""
+
+
 class PowerDevice(ABC):
     """A power device on loopback that speaks its real protocol. All ports are on at first.
 
@@ -57,6 +71,8 @@ class PowerDevice(ABC):
         self.states = dict.fromkeys(ports, PortState.ON)
         """What is so, whatever the device says of it."""
         self.switched: list[Switched] = []
+        self.hold: Hold | None = None
+        """For commands that switch on."""
 
     @property
     def commands(self) -> list[str]:
@@ -72,6 +88,13 @@ class PowerDevice(ABC):
         if self.mood is Mood.WELL:
             self.states[port] = state
             self.switched.append(Switched(time.monotonic(), port, state))
+
+    async def is_due(self, state: PortState) -> bool:
+        """Wait until a command may be done; False: never."""
+        hold = self.hold if state is PortState.ON else None
+        while hold is not None and not (hold.is_over or hold.is_forgotten):
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return hold is None or not hold.is_forgotten
 
     @abstractmethod
     async def start(self) -> None:

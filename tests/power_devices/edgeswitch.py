@@ -150,14 +150,18 @@ class Cli:
             case ["interface", name] if len(self._modes) == 3 and self._knows(name):
                 self._modes.append(f"({self._device.hostname}) (Interface {name})#")
             case ["poe", "opmode", "auto" | "shutdown" as mode] if self._interface:
-                self._device.switch(self._interface, PortState.ON if mode == "auto" else PortState.OFF)
-                self._still_on = self._device.shuts_down_after
+                await self._switch(PortState.ON if mode == "auto" else PortState.OFF)
             case ["show", "poe", "port", name] if is_privileged and self._device.knows_opmode:
                 await self._show_port(name)
             case ["show", "poe", "status", name] if is_privileged:
                 await self._show_status(name)
             case _:
                 self._invalid()
+
+    async def _switch(self, state: PortState) -> None:
+        if await self._device.is_due(state):
+            self._device.switch(self._interface, state)
+            self._still_on = self._device.shuts_down_after
 
     async def _enable(self) -> None:
         if self._device.enable_password:

@@ -33,21 +33,23 @@ class FakeMPower(SshDevice):
 
     async def serve(self, process: asyncssh.SSHServerProcess[str]) -> None:
         if process.command is not None:
-            process.exit(self._do(process.command, process))
+            process.exit(await self._do(process.command, process))
             return
         status = 0
         async for line in process.stdin:
-            status = self._do(line.rstrip("\n"), process)
+            status = await self._do(line.rstrip("\n"), process)
         process.exit(status)
 
-    def _do(self, command: str, process: asyncssh.SSHServerProcess[str]) -> int:
+    async def _do(self, command: str, process: asyncssh.SSHServerProcess[str]) -> int:
         self.note(command)
         if self.mood is Mood.BABBLES:
             process.stdout.write("\x00\x1b[2J<html>503</html>")
             return 0
         wrote, read = _WRITE.fullmatch(command), _READ.fullmatch(command)
         if wrote is not None and wrote[2] in self.states:
-            self.switch(wrote[2], PortState.ON if wrote[1] == "1" else PortState.OFF)
+            state = PortState.ON if wrote[1] == "1" else PortState.OFF
+            if await self.is_due(state):
+                self.switch(wrote[2], state)
             return 0
         if read is not None and read[2] in self.states:
             is_on = self.states[read[2]] is PortState.ON

@@ -36,6 +36,6 @@ class FakeTasmota(WebPowerDevice):
         if relay not in self.states:
             return web.json_response({"Command": "Unknown"})
         told = match[2] and PortState(match[2].lower())
-        if told:
+        if told and await self.is_due(told):
             self.switch(relay, told)
         return web.json_response({f"POWER{relay}": (told or self.states[relay]).upper()})
