@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiomqtt import Client
 from pydantic import ValidationError
 
 from consumers.powercycle_agent.drivers.errors import NotInstalled, TurnedAway, Unreachable
@@ -79,6 +80,18 @@ async def test_without_a_state_nothing_is_confirmed_and_every_state_is_unknown(p
                 await asyncio.sleep(0.01)
         await plugs.leave()
         await driver.on("plug-1")
+
+
+async def test_the_broker_keeps_no_command(plugs: FakePlugs) -> None:
+    """Else a plug that comes back after days would be told again what was meant for then."""
+    async with opened(plugs.address, state=STATE, query=QUERY) as driver:
+        await driver.off("plug-1")
+    port = int(plugs.address.rpartition(":")[2])
+    async with asyncio.timeout(10), Client("127.0.0.1", port, username=USER, password=PASSWORD) as client:
+        await client.subscribe([("lab/+/set", 1), ("lab/+/get", 1), ("lab/fence", 1)])
+        await client.publish("lab/fence", "all that was kept has been told", qos=1)
+        first = await anext(client.messages)
+    assert first.topic.value == "lab/fence"
 
 
 async def test_a_broker_shows_a_certificate_that_is_checked(tmp_path: Path) -> None:
