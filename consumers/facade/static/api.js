@@ -45,6 +45,11 @@ export async function whoami() {
   return { user: await response.json(), date };
 }
 
+/** Whether somebody of this role may change machines. */
+export function mayOperate(role) {
+  return role === "operator" || role === "admin";
+}
+
 /** Trades a token for a cookie. Throws a `Problem` when the server does not take it. */
 export async function login(token) {
   const response = await send("/login", { method: "POST", body: new URLSearchParams({ token }) });

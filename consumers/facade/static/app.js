@@ -10,7 +10,7 @@ import "./summary-bar.js";
 import "./theme-toggle.js";
 import "./toast-stack.js";
 import { formatAddress, readAddress } from "./address.js";
-import { Problem, whenSignedOut, whoami } from "./api.js";
+import { mayOperate, Problem, whenSignedOut, whoami } from "./api.js";
 import { element } from "./dom.js";
 import { Feed } from "./feed.js";
 import { Fleet } from "./fleet.js";
@@ -114,7 +114,7 @@ function showUser({ user, role }) {
   part("#who").textContent = user;
   part("#who").title = `${user}, ${role}`;
   drawer.showRole(role);
-  document.body.classList.toggle("operator", role === "operator" || role === "admin");
+  document.body.classList.toggle("operator", mayOperate(role));
 }
 
 function powerEnded(id, { command, status, text }) {

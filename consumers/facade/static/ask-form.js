@@ -1,5 +1,5 @@
 /** A small form that opens where something is about to be done: a question, a text to type, or both. Escape closes it. */
-import { element } from "./dom.js";
+import { button, element } from "./dom.js";
 
 const LONGEST_TEXT = 2000;
 
@@ -17,7 +17,7 @@ export class AskForm {
     const input = element("input", { type: "text", maxlength: LONGEST_TEXT, autocomplete: "off", dir: "auto" });
     input.value = value;
     const go = element("button", { type: "submit", class: danger ? "danger" : "primary" }, submit);
-    const cancel = element("button", { type: "button" }, "Cancel");
+    const cancel = button("Cancel");
     cancel.addEventListener("click", () => this.close({ refocus: true }));
     const asked = [
       ...(question ? [element("p", { dir: "auto" }, question)] : []),

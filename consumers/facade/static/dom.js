@@ -11,6 +11,11 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+/** A button that does nothing by itself. */
+export function button(text, kind = null) {
+  return element("button", { type: "button", class: kind }, text);
+}
+
 /** One of the symbols in index.html. */
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");

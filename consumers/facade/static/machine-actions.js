@@ -2,12 +2,11 @@
  * What a person can do about a machine. What is being typed is never touched by a change that arrives meanwhile.
  * Fires `done` ({text, machine: the answer, or null after a deletion}) and `failed` ({text}).
  */
-import { machinePath, Problem, request } from "./api.js";
+import { machinePath, mayOperate, Problem, request } from "./api.js";
 import { AskForm } from "./ask-form.js";
 import { ATTACHED_DEVICES } from "./devices.js";
-import { element } from "./dom.js";
+import { button, element } from "./dom.js";
 
-const WRITERS = new Set(["operator", "admin"]);
 
 class MachineActions extends HTMLElement {
   #machine = null;
@@ -51,7 +50,7 @@ class MachineActions extends HTMLElement {
   }
 
   #allow() {
-    const may = WRITERS.has(this.#role);
+    const may = mayOperate(this.#role);
     this.#viewerHint.hidden = may;
     for (const control of [this.#maintenance, this.#note, this.#quarantine, this.#delete, this.#attached]) {
       control.disabled = !may;
@@ -124,10 +123,6 @@ class MachineActions extends HTMLElement {
   #fire(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
-}
-
-function button(text, kind = "") {
-  return element("button", { type: "button", class: kind || null }, text);
 }
 
 customElements.define("machine-actions", MachineActions);

@@ -4,15 +4,14 @@
  *
  * Fires `done` ({text, machine: null}), `failed` ({text}) and `ordered` ({id, record}).
  */
-import { machinePath, Problem, request } from "./api.js";
+import { machinePath, mayOperate, Problem, request } from "./api.js";
 import { AskForm } from "./ask-form.js";
-import { element, icon } from "./dom.js";
-import { ACTION_NAMES, gaveUp, healingText, idempotencyKey, powerText, silenceText } from "./power.js";
+import { button, element, icon } from "./dom.js";
+import { ACTION_NAMES, COMMANDS_PATH, gaveUp, healingText, idempotencyKey, isTrouble, powerText, silenceText } from "./power.js";
 import { spinner } from "./power-cell.js";
 import { moment, parseTime, timeOfDay, withLocalTimes } from "./time.js";
 
 const COMMANDS = 5;
-const WRITERS = new Set(["operator", "admin"]);
 const QUESTIONS = {
   cycle: (id) => `Cycle the power of ${id}? It goes off, and on again.`,
   on: (id) => `Switch the power of ${id} on?`,
@@ -70,7 +69,7 @@ class MachinePower extends HTMLElement {
   /** Ask whether this shall really be done. */
   ask(action) {
     const { id, power } = this.#machine;
-    if (!WRITERS.has(this.#role) || !power.able || power.pending) return;
+    if (!mayOperate(this.#role) || !power.able || power.pending) return;
     const key = idempotencyKey();
     this.#form.open({
       question: QUESTIONS[action](id),
@@ -91,7 +90,7 @@ class MachinePower extends HTMLElement {
 
   #allow() {
     if (this.#machine === null) return;
-    const may = WRITERS.has(this.#role);
+    const may = mayOperate(this.#role);
     const { able, pending, status } = this.#machine.power;
     const focused = document.activeElement;
     for (const control of [this.#cycle, this.#on, this.#off]) {
@@ -179,7 +178,7 @@ class MachinePower extends HTMLElement {
     try {
       const [now, { commands }] = await Promise.all([
         request("GET", machinePath(id, "power")),
-        request("GET", `/api/v1/power/commands?${query}`),
+        request("GET", `${COMMANDS_PATH}?${query}`),
       ]);
       if (asked !== this.#asked || id !== this.#machine.id) return;
       this.#record = now.record;
@@ -216,19 +215,14 @@ class MachinePower extends HTMLElement {
   }
 }
 
-function button(text) {
-  return element("button", { type: "button" }, text);
-}
-
 /** A command: what became of it, who wished it and why, and when it was how far. */
 function lineOf({ command, status, steps, text, agent }) {
-  const trouble = ["failed", "expired", "refused"].includes(status);
   const why = withLocalTimes([command.why, text].filter(Boolean).join(" · "));
   return element(
     "li",
     {},
     element("span", { class: "kind" }, ACTION_NAMES[command.action] ?? command.action),
-    element("span", { class: "outcome", "data-level": trouble ? "bad" : null }, status),
+    element("span", { class: "outcome", "data-level": isTrouble(status) ? "bad" : null }, status),
     element("span", { class: "who" }, [command.who, agent].filter(Boolean).join(" → ")),
     element("p", { class: "steps" }, ...steps.flatMap(stepOf)),
     ...(why ? [element("p", { class: "why", dir: "auto" }, why)] : []),

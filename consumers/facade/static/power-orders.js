@@ -1,5 +1,6 @@
 /** The power commands that were given on this page: when one has ended, `onEnd(machineId, record)` is told. */
 import { Problem, request } from "./api.js";
+import { COMMANDS_PATH, isPending } from "./power.js";
 
 export class PowerOrders {
   #fleet;
@@ -27,9 +28,8 @@ export class PowerOrders {
     const commandId = this.#given.get(machineId);
     if (this.#fleet.get(machineId)?.power.pending) return;
     try {
-      const record = await request("GET", `/api/v1/power/commands/${commandId}`);
-      const ended = !["queued", "accepted", "off", "on"].includes(record.status);
-      if (!ended || this.#given.get(machineId) !== commandId) return;
+      const record = await request("GET", `${COMMANDS_PATH}/${commandId}`);
+      if (isPending(record.status) || this.#given.get(machineId) !== commandId) return;
       this.#given.delete(machineId);
       this.#onEnd(machineId, record);
     } catch (problem) {

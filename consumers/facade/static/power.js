@@ -5,20 +5,32 @@ import { duration, SECOND, withLocalTimes } from "./time.js";
 const PENDING = new Set(["queued", "accepted", "off", "on"]);
 const TROUBLE = new Set(["failed", "expired", "refused"]);
 
+export const COMMANDS_PATH = "/api/v1/power/commands";
+
 /** What each action is called where people read it. */
 export const ACTION_NAMES = { cycle: "Power cycle", on: "Power on", off: "Power off" };
+
+/** Whether a command of this status has not ended. */
+export function isPending(status) {
+  return PENDING.has(status);
+}
+
+/** Whether it came to no good end. One that was cancelled did: somebody wished so. */
+export function isTrouble(status) {
+  return TROUBLE.has(status);
+}
 
 /** `able`: some controller has the machine; `inError`: but it does not answer; `action` and `status`: of the latest command. */
 export function powerOf(description) {
   const { PowerCycleState: state, PowerAction: action = "", PowerStatus: status = "" } = description;
-  const pending = PENDING.has(status) || (description.PowerCycle === true && status === "");
+  const pending = isPending(status) || (description.PowerCycle === true && status === "");
   return {
     able: state === "available" || state === "in_error",
     inError: state === "in_error",
     action: action || (pending ? "cycle" : ""),
     status: status || (pending ? "queued" : ""),
     pending,
-    trouble: TROUBLE.has(status),
+    trouble: isTrouble(status),
   };
 }
 
