@@ -20,6 +20,7 @@ from consumers.powercycle_agent.drivers.mqtt import KIND
 from consumers.powercycle_agent.drivers.protocol import PortState, PowerDriver
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from infra.servers.kafka.certificates import Certificates
+from tests.power_devices.gate import Gate
 from tests.power_devices.mosquitto import Mosquitto, program
 from tests.power_devices.mqtt import PASSWORD, USER, FakePlugs
 
@@ -80,6 +81,16 @@ async def test_without_a_state_nothing_is_confirmed_and_every_state_is_unknown(p
                 await asyncio.sleep(0.01)
         await plugs.leave()
         await driver.on("plug-1")
+
+
+async def test_a_command_that_the_broker_did_not_take_is_no_success(plugs: FakePlugs) -> None:
+    """Where nothing is confirmed, it counts that the broker has it."""
+    gate = Gate(lambda: len(gate.bytes_at) > 1)  # it falls silent after the greeting
+    await gate.open(int(plugs.address.rpartition(":")[2]))
+    async with opened(f"mqtt://127.0.0.1:{gate.port}", limit_s=1) as driver:
+        with pytest.raises(Unreachable):
+            await driver.off("plug-1")
+    await gate.shut()
 
 
 async def test_the_broker_keeps_no_command(plugs: FakePlugs) -> None:
