@@ -145,6 +145,41 @@ async def test_the_password_of_a_bmc_is_in_no_argument(
     assert "LABKEEPER_TOKEN" not in (tmp_path / "env").read_text()
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({}, "-v -I lanplus -H 10.0.0.7 -p 623 -U power -E -L OPERATOR chassis power status"),
+        (
+            {"udp_port": 6230, "privilege": "ADMINISTRATOR", "cipher_suite": 17},
+            "-v -I lanplus -H 10.0.0.7 -p 6230 -U power -E -L ADMINISTRATOR -C 17 chassis power status",
+        ),
+    ],
+    ids=["by default", "all said"],
+)
+async def test_ipmitool_is_told_exactly_this(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], said: str
+) -> None:
+    script(tmp_path / "ipmitool", f'echo "$@" > {tmp_path}/argv; echo Chassis Power is off')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert await opened(ipmi.KIND, address="10.0.0.7", user="power", **keys).status("0") is PortState.OFF
+    assert (tmp_path / "argv").read_text() == said + "\n"
+
+
+async def test_a_bmc_that_refuses_what_is_so_already_has_done_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuses = "Set Chassis Power Control to Down/Off failed: Command not supported in present state"
+    script(
+        tmp_path / "ipmitool",
+        f'case "$*" in *status) echo Chassis Power is off ;; *) echo {refuses} >&2; exit 1 ;; esac',
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    driver = opened(ipmi.KIND, address="10.0.0.7", user="power")
+    await driver.off("0")
+    with pytest.raises(NotConfirmed, match="present state"):
+        await driver.on("0")
+
+
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[FakeUhubctl]:
     device = FakeUhubctl(tmp_path)
