@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Final, Self
 
 from pydantic import Field, ValidationError
@@ -80,7 +81,11 @@ class _Line(WireModel):
 
 
 class Entry:
-    """One command in the journal. Whoever has it holds its file locked until `release`."""
+    """One command in the journal. Whoever has it holds its file locked until `release`.
+
+    Steps, debts and reports are written from threads of their own: one at a time, so that none writes over another, or
+    closes a file that by then is somebody else's.
+    """
 
     def __init__(self, path: Path, descriptor: int | None, intent: Intent, end: int) -> None:
         self.intent = intent
@@ -90,9 +95,10 @@ class Entry:
         """The port is on again, or was never switched, or is to be off."""
         self.is_reported = False
         """The lab knows how it ended."""
-        self._path = path
+        self.path = path
         self._descriptor: int | None = descriptor
         self._end = end
+        self._guard = Lock()
 
     @property
     def command(self) -> PowerCommand:
@@ -128,33 +134,40 @@ class Entry:
 
     def record(self, moment: PowerMoment, *, settles: bool = False) -> None:
         """Keep a step, on disk before this returns; `settles`: the port owes nothing from now on."""
-        self.moments.append(moment)
-        self.is_settled = self.is_settled or settles
-        self._write(_Line(moment=_cut(moment), settled=settles))
+        with self._guard:
+            self.moments.append(moment)
+            self.is_settled = self.is_settled or settles
+            self._write(_Line(moment=_cut(moment), settled=settles))
 
     def settle(self) -> None:
         """The port owes nothing any more."""
-        self.is_settled = True
-        self._write(_Line(settled=True))
-        self._close_if_over()
+        with self._guard:
+            self.is_settled = True
+            self._write(_Line(settled=True))
+            self._close_if_over()
 
     def mark_reported(self) -> None:
         """The lab knows the end."""
-        self.is_reported = True
-        self._write(_Line(reported=True))
-        self._close_if_over()
+        with self._guard:
+            self.is_reported = True
+            self._write(_Line(reported=True))
+            self._close_if_over()
 
     def release(self) -> None:
         """Let go of it, done or not."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        with self._guard:
+            self._close()
 
     def _close_if_over(self) -> None:
         if self.is_over and self._descriptor is not None:
             with suppress(OSError):  # gives space back, no more
                 os.ftruncate(self._descriptor, self._end)
-            self.release()
+            self._close()
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def _write(self, line: _Line) -> None:
         """A disk that fails now must not keep a port off: it is told, and the work goes on."""
@@ -164,7 +177,7 @@ class Entry:
         try:
             _append(self._descriptor, written, self._end)
         except OSError as error:
-            log.error("journal_not_written", file=str(self._path), reason=str(error))  # noqa: TRY400  # no bug
+            log.error("journal_not_written", file=str(self.path), reason=str(error))  # noqa: TRY400  # no bug
             return
         self._end += len(written)
 
@@ -232,6 +245,15 @@ class Journal:
         except (OSError, ValueError):
             return None
         return entry if entry.is_over else None
+
+    def owing(self) -> list[Entry]:
+        """Commands whose port may be off and should be on, also those under way. Not locked, to look at only."""
+        found = []
+        with suppress(OSError):
+            for path in sorted(self._directory.glob(f"*{SUFFIX}")):
+                with suppress(OSError, ValueError), path.open("rb") as file:
+                    found.append(Entry.read(path, file.read(_SIZE)))
+        return [entry for entry in found if entry.owes]
 
     def adopt(self, *, now: datetime) -> list[Entry]:
         """Take what processes that died have left to do, oldest first; drop what is over and past its time.

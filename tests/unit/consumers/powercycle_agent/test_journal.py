@@ -381,6 +381,31 @@ def test_an_off_command_owes_nothing(journal: Journal) -> None:
     entry.release()
 
 
+def test_what_two_threads_write_at_once_is_all_there(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port comes on while the end of its command is being told."""
+    entry = begun(journal)
+    entry.record(moment(PowerStatus.FAILED))
+    telling = threading.Thread(target=entry.mark_reported)
+    force = os.fsync
+
+    def meanwhile(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", force)
+        telling.start()
+        telling.join(0.1)  # it ends by then, unless it has to wait for us
+        force(descriptor)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    entry.settle()
+    telling.join()
+
+    found = journal.ended(entry.command.id)
+    assert found is not None
+    assert found.is_settled
+    assert found.is_reported
+
+
 def test_no_descriptor_is_left_open(journal: Journal) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
