@@ -15,11 +15,13 @@ import click
 from consumers.powercycle_agent.configuration import Reading, read_configuration
 from consumers.powercycle_agent.drivers.errors import DriverError
 from consumers.powercycle_agent.drivers.secrets import Secrets
-from consumers.powercycle_agent.inventory import Controller
-from consumers.powercycle_agent.places import CONFIGURATION, secrets_of
+from consumers.powercycle_agent.inventory import Controller, Inventory
+from consumers.powercycle_agent.journal import Journal
+from consumers.powercycle_agent.places import CONFIGURATION, secrets_of, state_directory
 from consumers.powercycle_agent.probing import trouble_of
 from consumers.powercycle_agent.registry import Registry, open_driver
 from consumers.powercycle_agent.screen import JSON, output_option, tell, write_columns, write_json
+from consumers.powercycle_agent.succession import advice, home_of
 from pipeline.command import ExitCode
 from pipeline.errors import Misconfigured
 
@@ -59,11 +61,12 @@ def check_command(file: Path, *, connect: bool, output: str) -> int:
         tell("\n".join(problems))
         return ExitCode.USAGE
     answers = asyncio.run(ask_all(_usable(reading), secrets_of(os.environ))) if connect else {}
+    warnings = [*reading.warnings, *_left_off(reading.inventory)]
     if output == JSON:
-        write_json(_document(file, reading, answers))
+        write_json(_document(file, reading, warnings, answers))
     else:
         _write(reading, answers)
-    tell("\n".join([*(f"warning: {text}" for text in reading.warnings), *reading.problems]))
+    tell("\n".join([*(f"warning: {text}" for text in warnings), *reading.problems]))
     if reading.problems:
         return ExitCode.USAGE
     return ExitCode.FAILED if any(answer.reason for answer in answers.values()) else ExitCode.OK
@@ -102,6 +105,15 @@ async def _reason(controller: Controller, secrets: Secrets, limit_s: float) -> s
         await driver.close()
 
 
+def _left_off(inventory: Inventory) -> list[str]:
+    """Ports that this host's agent has left off, where an agent with this file would not find them."""
+    try:
+        journal = Journal(state_directory(os.environ) / "journal")
+    except Misconfigured:  # another user's
+        return []
+    return [advice(entry) for entry in journal.owing() if home_of(entry, inventory) is None]
+
+
 def _usable(reading: Reading) -> list[Controller]:
     return [controller for controller in reading.inventory.controllers if not controller.problem]
 
@@ -132,7 +144,9 @@ def _said(answer: Answer) -> str:
     return answer.reason or f"ok ({answer.seconds:.1f} s)"
 
 
-def _document(file: Path, reading: Reading, answers: Mapping[str, Answer]) -> dict[str, Any]:
+def _document(
+    file: Path, reading: Reading, warnings: Sequence[str], answers: Mapping[str, Answer]
+) -> dict[str, Any]:
     return {
         "file": str(file),
         "controllers": [
@@ -146,7 +160,7 @@ def _document(file: Path, reading: Reading, answers: Mapping[str, Answer]) -> di
             }
             for controller in reading.inventory.controllers
         ],
-        "warnings": list(reading.warnings),
+        "warnings": list(warnings),
         "problems": reading.problems,
     }
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 from consumers.powercycle_agent.drivers.protocol import PowerDriver
 from consumers.powercycle_agent.executor import Executor
 from consumers.powercycle_agent.inventory import Controller, Outlet
+from consumers.powercycle_agent.jobs import Job, Order, Resume, TakeOver
 from consumers.powercycle_agent.journal import AlreadyKnown, Entry
 from consumers.powercycle_agent.locks import ControllerBusy, Locks
 from consumers.powercycle_agent.probing import States, trouble_of
@@ -25,7 +25,7 @@ from pipeline import logs
 from pipeline.broker.waiting import is_set_within
 from pipeline.clock import Clock
 from pipeline.errors import LabkeeperError
-from schemas.power import PowerCommand, PowerRecord, PowerStatus
+from schemas.power import PowerCommand, PowerStatus
 
 log = logs.get_logger()
 
@@ -33,44 +33,6 @@ _CLOSING_S: Final = 5.0
 _LOCK_S: Final = 60.0
 _BUSY_PAUSE_S: Final = 5.0
 _JITTER: Final = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A new command."""
-
-    command: PowerCommand
-
-
-@dataclass(frozen=True, slots=True)
-class TakeOver:
-    """A command that an agent began that is gone."""
-
-    record: PowerRecord
-    restores: bool = False
-    """Only see to it that the port is on."""
-
-    @property
-    def command(self) -> PowerCommand:
-        """What was asked for."""
-        return self.record.command
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """A command from our journal."""
-
-    entry: Entry
-    is_wanted: bool
-    """The lab waits for its end."""
-
-    @property
-    def command(self) -> PowerCommand:
-        """What was asked for."""
-        return self.entry.command
-
-
-Job = Order | TakeOver | Resume
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +46,40 @@ class Crew:
     settings: AgentSettings
 
 
+class Others(Protocol):
+    """What a controller that leaves the configuration needs of those that stay."""
+
+    def add(self, job: Job) -> None:
+        """Give a job that was not begun to whoever has its machine now."""
+        ...
+
+    def take_over(self, debt: Entry, former: Controller) -> bool:
+        """Whether one of them sees to what `former` could not switch on."""
+        ...
+
+    def tell_gone(self, controller: Controller, trouble: str) -> None:
+        """It is gone, but for ports that may be off: `trouble` says which, and why."""
+        ...
+
+
 class Line:
     """One controller."""
 
-    def __init__(self, controller: Controller, driver: PowerDriver | None, trouble: str, crew: Crew) -> None:
+    def __init__(
+        self, controller: Controller, driver: PowerDriver | None, trouble: str, crew: Crew, others: Others
+    ) -> None:
         """Without a driver, `trouble` says why there is none."""
         self.controller = controller
-        self.debts: list[Entry] = []
-        """Ended commands whose port may be off and should be on."""
+        self.debts: dict[str, Entry] = {}
+        """Ended commands whose port may be off and should be on, by id."""
+        self.is_aside = asyncio.Event()
+        """Set: retired, and done with all that somebody else could go on with."""
         self._driver = driver
         self._trouble = trouble
         self._crew = crew
-        self._queue: deque[Job] = deque()
+        self._others = others
+        self._queue: dict[str, Job] = {}
+        """By the command's id; what came first is first."""
         self._current: Job | None = None
         self._withdrawn: set[str] = set()
         self._wake = asyncio.Event()
@@ -104,43 +88,45 @@ class Line:
 
     def add(self, job: Job) -> None:
         """Do it when its turn comes."""
-        self._queue.append(job)
+        if self._queue.setdefault(job.command.id, job) is not job:
+            self._let_go(job)
         self._wake.set()
 
     def owe(self, entry: Entry) -> None:
         """Try at every probe until this entry's port is on."""
-        self.debts.append(entry)
+        self.debts[entry.command.id] = entry
         self._probe_at = 0.0
         self._wake.set()
-
-    def give_up_debts(self) -> list[Entry]:
-        """Somebody else sees to them."""
-        debts, self.debts = self.debts, []
-        return debts
 
     def withdraw(self, command_id: str) -> None:
         """Do not begin this one, if it is waiting."""
         self._withdrawn.add(command_id)
-        waiting = [job for job in self._queue if isinstance(job, Order) and job.command.id == command_id]
-        for job in waiting:
-            self._queue.remove(job)
+        job = self._queue.get(command_id)
+        if isinstance(job, Order):
+            del self._queue[command_id]
             self._decline(job.command, PowerStatus.CANCELLED, "withdrawn")
 
-    def busy_with(self) -> set[str]:
-        """Ids of the commands that wait or are under way."""
-        jobs = [*self._queue, *([self._current] if self._current else [])]
-        return {job.command.id for job in jobs} | {entry.command.id for entry in self.debts}
+    def is_busy_with(self, command_id: str) -> bool:
+        """Whether it waits, is under way, or has left a port owed."""
+        is_current = self._current is not None and self._current.command.id == command_id
+        return is_current or command_id in self._queue or command_id in self.debts
 
-    def retire(self) -> list[Job]:
-        """Come to an end with what is under way; return what was not begun."""
+    def retire(self) -> list[Order]:
+        """Come to an end with what somebody has begun, and with what is owed; return what nobody has."""
         self._is_retired = True
-        waiting = list(self._queue)
-        self._queue.clear()
+        orders = [job for job in self._queue.values() if isinstance(job, Order)]
+        for order in orders:
+            del self._queue[order.command.id]
         self._wake.set()
-        return waiting
+        return orders
+
+    def look_again(self) -> None:
+        """Retired: there are others than before, who may see to what is owed."""
+        self.is_aside.clear()
+        self._wake.set()
 
     async def run(self) -> None:
-        """Work until retired."""
+        """Work until retired and nothing is owed, or somebody else sees to it."""
         try:
             while (job := await self._next()) is not None:
                 self._current = job
@@ -150,16 +136,19 @@ class Line:
                     self._current = None
                     self._withdrawn.discard(job.command.id)
                     self._let_go(job)
+            await self._leave()
         finally:
-            for job in self.retire():
+            waiting, self._queue = self._queue, {}
+            for job in waiting.values():
                 self._let_go(job)
-            for entry in self.debts:
+            for entry in self.debts.values():
                 entry.release()
             await self._close()
 
     def _let_go(self, job: Job) -> None:
         """What the journal keeps and we do not go on with, somebody may take."""
-        if isinstance(job, Resume) and job.entry.end is None and job not in self._queue:
+        is_kept = self._queue.get(job.command.id) is job
+        if isinstance(job, Resume) and job.entry.end is None and not is_kept:
             job.entry.release()
 
     async def _next(self) -> Job | None:
@@ -167,7 +156,7 @@ class Line:
         while True:
             self._wake.clear()
             if self._queue:
-                return self._queue.popleft()
+                return self._queue.pop(next(iter(self._queue)))
             if self._is_retired:
                 return None
             pause = self._probe_at - time.monotonic()
@@ -203,13 +192,18 @@ class Line:
             case Order(command) if command.id in self._withdrawn:
                 self._decline(command, PowerStatus.CANCELLED, "withdrawn")
                 return None
+            case Order() if self._is_retired:
+                self._others.add(job)
+                return None
             case Order(command):
                 done = await executor.carry_out(command, self._outlet_of(command), driver)
             case TakeOver(record, restores):
                 outlet = self._outlet_of(record.command)
+                restores = restores or self._is_retired
                 done = await executor.take_over(record, outlet, driver, restores=restores)
             case Resume(entry, is_wanted):
                 outlet = Outlet(entry.command.machine_id, self.controller, entry.intent.port)
+                is_wanted = is_wanted and self._is_still_at(outlet)
                 done = await executor.resume(entry, outlet, driver, is_wanted=is_wanted)
             case _:
                 assert_never(job)
@@ -243,12 +237,16 @@ class Line:
     def _outlet_of(self, command: PowerCommand) -> Outlet:
         return Outlet(command.machine_id, self.controller, self.controller.ports[command.machine_id])
 
+    def _is_still_at(self, outlet: Outlet) -> bool:
+        """Whether to switch it off is to switch its machine off, and not another one that hangs there by now."""
+        return not self._is_retired and self.controller.ports.get(outlet.machine_id) == outlet.port
+
     async def _account_for(self, ended: Entry) -> None:
         """Remember what its port is owed, or that nothing is owed to it any more."""
         if ended.owes:
-            self.debts.append(ended)
+            self.debts[ended.command.id] = ended
         elif ended.end is not None and ended.end.status is PowerStatus.DONE:
-            for entry in [entry for entry in self.debts if entry.intent.port == ended.intent.port]:
+            for entry in [each for each in self.debts.values() if each.intent.port == ended.intent.port]:
                 await asyncio.to_thread(entry.settle)
         self._forget_settled()
         failed = ended.end is not None and ended.end.status is PowerStatus.FAILED
@@ -256,7 +254,7 @@ class Line:
             self._probe_at = 0.0
 
     def _forget_settled(self) -> None:
-        self.debts = [entry for entry in self.debts if entry.owes]
+        self.debts = {each.command.id: each for each in self.debts.values() if each.owes}
 
     # --- in between ----------------------------------------------------------------------------------------------------
 
@@ -295,18 +293,60 @@ class Line:
         self._probe_at = time.monotonic() + every.total_seconds() * spread
 
     async def _pay_debts(self, driver: PowerDriver) -> str:
-        """Switch on what should be on. What still is not, in words."""
+        """Switch on what should be on. What still is not, in words.
+
+        Retired, no further than to the first that fails, which is the last next time: somebody waits for us to step aside.
+        """
         kind = self.controller.driver
         troubles = []
-        for entry in self.debts:
+        for command_id, entry in list(self.debts.items()):
             why = await self._crew.executor.settle(entry, driver, reads_back=kind is None or kind.reads_back)
-            if why:
-                machine = entry.command.machine_id
-                troubles.append(
-                    f"port {entry.intent.port} of {machine} may be off and cannot be switched on: {why}"
-                )
+            if not why:
+                continue
+            machine = entry.command.machine_id
+            troubles.append(
+                f"port {entry.intent.port} of {machine} may be off and cannot be switched on: {why}"
+            )
+            if self._is_retired:
+                self.debts[command_id] = self.debts.pop(command_id)
+                break
         self._forget_settled()
         return "; ".join(troubles)
+
+    # --- at the end ----------------------------------------------------------------------------------------------------
+
+    async def _leave(self) -> None:
+        """Out of the configuration: switch on what is owed, with the settings that we have, until it is on or somebody else
+        may do better.
+        """
+        told = None
+        while True:
+            self._wake.clear()
+            trouble = await self._settle_up() if self.debts else ""
+            self._pass_on_debts()
+            trouble = trouble if self.debts else ""
+            if trouble != told:
+                self._others.tell_gone(self.controller, trouble)
+                told = trouble
+            self.is_aside.set()
+            if not self.debts:
+                return
+            await is_set_within(self._wake, self._crew.settings.probe_owing_every.total_seconds())
+
+    def _pass_on_debts(self) -> None:
+        for command_id, entry in list(self.debts.items()):
+            if self._others.take_over(entry, self.controller):
+                del self.debts[command_id]
+
+    async def _settle_up(self) -> str:
+        """Once; what still may be off, in words."""
+        if self._driver is None:
+            return self._trouble
+        try:
+            async with self._crew.locks.hold(self.controller.name, patience_s=_LOCK_S):
+                return await self._pay_debts(self._driver)
+        except (LabkeeperError, Relinquished) as error:
+            return str(error)
 
     async def _close(self) -> None:
         if self._driver is not None:

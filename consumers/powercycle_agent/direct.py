@@ -25,6 +25,7 @@ from consumers.powercycle_agent.locks import ControllerBusy, Locks
 from consumers.powercycle_agent.old_messages import say, say_step
 from consumers.powercycle_agent.ordering import Problem
 from consumers.powercycle_agent.probing import trouble_of
+from consumers.powercycle_agent.succession import advice, home_of
 from consumers.powercycle_agent.switching import Patience
 from pipeline.clock import Clock
 from pipeline.errors import LabkeeperError, Rejected, Retryable
@@ -70,7 +71,6 @@ class Direct:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._controllers = {controller.name: controller for controller in host.inventory.controllers}
         self._journal = Journal(host.state_dir / "journal")
         self._locks = Locks(host.state_dir / "locks")
         self._entries: dict[str, Entry] = {}
@@ -107,9 +107,9 @@ class Direct:
                 entry.release()
 
     async def _restore(self, entry: Entry) -> Problem:
-        controller = self._controllers.get(entry.intent.controller)
+        controller = home_of(entry, self._host.inventory)
         if controller is None:
-            return f"{entry.intent.controller} is not in the configuration any more"
+            return advice(entry)
         outlet = Outlet(entry.command.machine_id, controller, entry.intent.port)
         try:
             async with self._opened(controller) as driver, self._held(controller, _LEFTOVER_LOCK_S):

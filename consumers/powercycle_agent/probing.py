@@ -69,12 +69,18 @@ class States:
         """As it was found last."""
         return bool(self._troubles.get(controller.name))
 
-    def gone(self, controller: Controller, machine_ids: Iterable[str], *, is_whole: bool) -> None:
-        """These machines do not hang on it any more; `is_whole`: and the controller itself is ours no more."""
+    def gone(
+        self, controller: Controller, machine_ids: Iterable[str], trouble: str = "", *, is_whole: bool
+    ) -> None:
+        """These machines do not hang on it any more; `is_whole`: and the controller itself is ours no more.
+
+        `trouble`: what it leaves behind.
+        """
         if is_whole:
             self._troubles.pop(controller.name, None)
             self._in_passing.discard(controller.name)
-        self._tell(controller, machine_ids, PowerCycleState.NOT_AVAILABLE, "no longer in the configuration")
+        text = "; ".join(filter(None, ("no longer in the configuration", trouble)))
+        self._tell(controller, machine_ids, PowerCycleState.NOT_AVAILABLE, text)
 
     def forget(self) -> None:
         """Another process looks after them."""

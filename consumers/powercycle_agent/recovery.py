@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from consumers.powercycle_agent.controllers import Resume
 from consumers.powercycle_agent.delivery import Delivery
 from consumers.powercycle_agent.executor import NOT_KNOWN, steps_of
 from consumers.powercycle_agent.inventory import Outlet
+from consumers.powercycle_agent.jobs import Resume
 from consumers.powercycle_agent.journal import AlreadyKnown, Entry, Intent, Journal, JournalUnwritable
 from consumers.powercycle_agent.lines import Lines
 from pipeline import logs
@@ -27,8 +27,8 @@ class Recovery:
     delivery: Delivery
     clock: Clock
     agent: str
-    _undecided: list[Entry] = field(default_factory=list)
-    """Begun and not known to be off: what becomes of them depends on whether the lab still waits for them."""
+    _undecided: dict[str, Entry] = field(default_factory=dict)
+    """Begun and not known to be off, by command: what becomes of them depends on whether the lab still waits for them."""
 
     async def begin(self, lines: Lines, lately: Sequence[PowerRecord] = ()) -> None:
         """Take up what is left: a port that may be off comes first, and waits for nobody.
@@ -40,7 +40,7 @@ class Recovery:
             if done is not None:
                 await asyncio.to_thread(_copy_end, entry, done)
                 continue
-            if entry.owes and _is_superseded(entry, lately):
+            if entry.owes and _is_superseded(entry, lately, lines.users_of(entry)):
                 await asyncio.to_thread(self._write_off, entry)
             if not entry.is_reported:
                 self._tell(entry)
@@ -67,8 +67,8 @@ class Recovery:
 
     def decide(self, lines: Lines, pending: Collection[str]) -> None:
         """Go on with the rest, now that it is known which commands the lab waits for."""
-        undecided, self._undecided = self._undecided, []
-        for entry in undecided:
+        undecided, self._undecided = self._undecided, {}
+        for entry in undecided.values():
             lines.add(Resume(entry, is_wanted=entry.command.id in pending))
 
     async def tell_ended(self) -> None:
@@ -79,13 +79,13 @@ class Recovery:
             else:
                 entry.release()
 
-    def busy_with(self) -> set[str]:
-        """Ids of the commands that wait for a decision."""
-        return {entry.command.id for entry in self._undecided}
+    def is_undecided(self, command_id: str) -> bool:
+        """Whether the command waits for a decision."""
+        return command_id in self._undecided
 
     def let_go(self) -> None:
         """Leave what was not decided to whoever comes next."""
-        for entry in self._undecided:
+        for entry in self._undecided.values():
             entry.release()
         self._undecided.clear()
 
@@ -104,7 +104,7 @@ class Recovery:
         elif _goes_on(entry):
             lines.add(Resume(entry, is_wanted=True))
         else:
-            self._undecided.append(entry)
+            self._undecided[entry.command.id] = entry
 
     def _write_off(self, entry: Entry) -> None:
         text = "interrupted, and its machine's power has been driven since"
@@ -152,12 +152,14 @@ def _copy_end(entry: Entry, record: PowerRecord) -> None:
     entry.mark_reported()
 
 
-def _is_superseded(entry: Entry, lately: Iterable[PowerRecord]) -> bool:
-    """Whether a newer command of the same machine was carried out: then its port is as somebody wanted it since."""
-    command = entry.command
+def _is_superseded(entry: Entry, lately: Iterable[PowerRecord], users: Collection[str]) -> bool:
+    """Whether a newer command of who uses the port now was carried out: then it is as somebody wanted it since.
+
+    A machine that hangs on another port by now says nothing of this one.
+    """
     return any(
-        record.command.machine_id == command.machine_id
-        and record.command.id > command.id
+        record.command.machine_id in users
+        and record.command.id > entry.command.id
         and record.status is PowerStatus.DONE
         for record in lately
     )

@@ -11,10 +11,11 @@ from datetime import timedelta
 from typing import Final
 
 from consumers.powercycle_agent.control import ControlPlane
-from consumers.powercycle_agent.controllers import Crew, Order, TakeOver
+from consumers.powercycle_agent.controllers import Crew
 from consumers.powercycle_agent.delivery import Delivery
 from consumers.powercycle_agent.executor import Executor, Reboot, step_of, steps_of, told
 from consumers.powercycle_agent.inventory import Inventory, Outlet
+from consumers.powercycle_agent.jobs import Order, TakeOver
 from consumers.powercycle_agent.journal import Entry, Journal
 from consumers.powercycle_agent.lease import Lease
 from consumers.powercycle_agent.lines import Lines, OpenDriver
@@ -202,10 +203,10 @@ class Agent:
 
     def _take_all(self, lines: Lines, pending: Sequence[PowerRecord]) -> None:
         self._insist({record.command.id for record in pending})
-        busy = lines.busy_with() | self._recovery.busy_with()
         for record in pending:
             command = record.command
-            if not lines.has(command.machine_id) or command.id in busy:
+            is_busy = lines.is_busy_with(command) or self._recovery.is_undecided(command.id)
+            if is_busy or not lines.has(command.machine_id):
                 continue
             if record.status is PowerStatus.QUEUED or self._journal.knows(command.id):
                 self._take(lines, command)
@@ -235,7 +236,7 @@ class Agent:
         if command.agent not in {"", self._settings.name}:
             return  # another agent has the same port in its configuration, and the lab counts on that one
         known = self._journal.knows(command.id) or command.id in self._declined
-        if not known and command.id not in lines.busy_with():
+        if not known and not lines.is_busy_with(command):
             lines.add(Order(command))
 
     def _tell_again(self, command: PowerCommand) -> None:

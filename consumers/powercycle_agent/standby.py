@@ -9,6 +9,7 @@ from consumers.powercycle_agent.journal import Entry
 from consumers.powercycle_agent.lines import OpenDriver
 from consumers.powercycle_agent.locks import ControllerBusy
 from consumers.powercycle_agent.recovery import Recovery
+from consumers.powercycle_agent.succession import home_of
 from pipeline import logs
 
 log = logs.get_logger()
@@ -21,10 +22,9 @@ async def pay_debts_alone(
 
     The commands stay open: they are ended once we, or whoever has the lease, can talk to the lab again.
     """
-    controllers = {controller.name: controller for controller in inventory.controllers}
     for entry in await recovery.abandoned():
         try:
-            controller = controllers.get(entry.intent.controller)
+            controller = home_of(entry, inventory)
             if entry.owes and controller is not None and not controller.problem:
                 await _pay(entry, controller, open_driver, crew)
         finally:

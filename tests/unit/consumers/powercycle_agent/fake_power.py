@@ -91,22 +91,28 @@ def _open(_settings: Any, _secrets: Any) -> FakeDriver:
 KIND: Final = DriverKind("fake", ControllerSettings, _open)
 
 
+class _Addressed(ControllerSettings):
+    address: str
+
+
 def controller(
     label: str = "rack4",
     ports: Mapping[str, str] | None = None,
     *,
+    address: str = "",
     off_for_s: float = 0.01,
     kind: DriverKind = KIND,
     soft_reboot: SoftReboot | None = None,
     problem: str = "",
 ) -> Controller:
     ports = ports if ports is not None else {"m1": "1", "m2": "2"}
+    settings = ControllerSettings(ports=dict(ports))
     return Controller(
         kind.name,
         label,
         ports,
         None if problem else kind,
-        ControllerSettings(ports=dict(ports)),
+        _Addressed(ports=dict(ports), address=address) if address else settings,
         timedelta(seconds=off_for_s),
         soft_reboot,
         problem,

@@ -20,9 +20,11 @@ from consumers.powercycle_agent.drivers.errors import Unreachable
 from consumers.powercycle_agent.drivers.protocol import PowerDriver
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.inventory import Controller
-from consumers.powercycle_agent.places import KNOWN_HOSTS_VARIABLE
+from consumers.powercycle_agent.journal import Intent, Journal
+from consumers.powercycle_agent.places import KNOWN_HOSTS_VARIABLE, STATE_VARIABLE
 from consumers.powercycle_agent.registry import Registry
 from pipeline.command import CommandFailed
+from tests.unit.consumers.powercycle_agent.fake_power import order
 from tests.unit.consumers.powercycle_agent.kinds import Obedient, StripSettings, strip, switch
 
 GOOD = """{
@@ -43,6 +45,7 @@ class Silent(Obedient):
 def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run the command on a file with this text; kinds are those of the tests, and strips do not answer."""
     monkeypatch.setenv(KNOWN_HOSTS_VARIABLE, str(tmp_path / "known_hosts"))
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
     registry = Registry({"edgeswitch": switch(), "mpower": strip(lambda *_: Silent())})
     monkeypatch.setattr(Registry, "installed", lambda: registry)
 
@@ -70,6 +73,25 @@ def test_a_good_file_is_shown_port_by_port(check: Callable[..., Result]) -> None
         "edgeswitch/sw1  rack4-07  7     2.5 s    yes",
         "mpower/strip    -         -     10 s     no",
     ]
+
+
+def test_a_file_that_takes_the_controller_from_a_port_that_is_off_is_warned_of(
+    check: Callable[..., Result], tmp_path: Path
+) -> None:
+    journal = Journal(tmp_path / "journal")
+    for port, label in (("7", "sw0"), ("9", "gone")):  # the first has only another name now
+        command = order(f"rack4-0{port}")
+        journal.begin(
+            Intent(command=command, agent="a", controller=f"edgeswitch/{label}", port=port)
+        ).release()
+    result = check(GOOD)
+    assert result.exit_code == 0
+    assert result.stderr.startswith(
+        "warning: port 9 of rack4-09 may be off, and edgeswitch/gone is not in the configuration: put that back, "
+    )
+    assert result.stderr.count("\n") == 1
+    (warning,) = json.loads(check(GOOD, "--output", "json").stdout)["warnings"]
+    assert warning.endswith(f"{command.id}.power")
 
 
 def test_a_rack_without_controllers_is_fine(check: Callable[..., Result]) -> None:
