@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.e2e.browser import Complaints
 from tests.e2e.pages import SOON, cell, open_page, row, search, shown_ids
 from tests.e2e.processes import FACADE, IMPATIENT_PREFIX, Lab, eventually
+from tests.e2e.puppet import Puppet, find_controllers
 from tests.e2e.reports import Report, android, forced_quarantine, ios, report, standalone
 from tests.servers.kinds import TestServer
 from tests.servers.postgres import new_database
@@ -105,18 +106,55 @@ def is_available_while_it_reports(lab: Lab, page: Page, machine_id: str) -> None
     eventually(is_shown, f"{machine_id} is available")
 
 
+def wire(lab: Lab) -> dict[str, Puppet]:
+    """Give every machine of the furnished lab its power: a switch for each shelf's phones, and what the hosts have."""
+    places = {f"{IMPATIENT_PREFIX}host": ("bench", "tasmota/bench", "1")}
+    for shelf in range(1, 5):
+        for place in range(1, 10):
+            places[f"rack{shelf}-phone-{place:02d}"] = (
+                f"rack{shelf}",
+                f"edgeswitch/rack{shelf}-poe",
+                f"{place}",
+            )
+        places[f"rack{shelf}-host"] = (f"rack{shelf}", f"ipmi/rack{shelf}-host", "0")
+    puppets = {
+        machine_id: Puppet(lab, machine_id, agent=agent, controller=controller, port=port)
+        for machine_id, (agent, controller, port) in places.items()
+    }
+    find_controllers(lab, puppets.values())
+    return puppets
+
+
+def cycle(lab: Lab, puppet: Puppet, *steps: tuple[str, int], why: str) -> None:
+    """Have its power cycled as far as these steps, each so many seconds after the order."""
+    put(lab, puppet.machine_id, "power", {"action": "cycle", "why": why})
+    for step, seconds in steps:
+        puppet.tell(step, after=timedelta(seconds=seconds))
+
+
 def take_screenshot(lab: Lab, page: Page, tmp_path: Path) -> None:
     for place in range(1, 9):
         put(lab, f"rack1-phone-{place:02d}", "attached-device", {"attached_device": "adb"})
     put(lab, "rack1-phone-05", "maintenance", {"reason": "waiting for a new USB hub"})
     put(lab, "rack1-phone-08", "note", {"message": "screen cracked, not for graphics tests"})
     put(lab, "rack2-host", "note", {"message": "kernel bisect until Friday, ask before reboot"})
+    puppets = wire(lab)
+    puppets["rack3-host"].find_controller("in_error", "BMC 10.0.3.20 did not answer within 20 s")
     expect(cell(page, "rack1-phone-05", "state")).to_contain_text("maintenance", timeout=SOON)
     expect(cell(page, "rack3-host", "state")).to_contain_text("quarantined", timeout=SOON)
-    row(page, "rack1-phone-03").click()
-    expect(page.locator(".history li")).not_to_have_count(0, timeout=SOON)
-    lab.report(report("rack1-phone-07"))
-    expect(cell(page, "rack1-phone-07", "state")).to_contain_text("gone missing", timeout=SOON)
+    lost = "rack1-phone-07"
+    expect(cell(page, lost, "power").get_by_role("button")).to_be_visible(timeout=SOON)
+    cycle(lab, puppets[lost], ("accepted", 0), ("off", 1), ("on", 6), ("done", 6), why="stuck in fastboot")
+    row(page, lost).click()
+    drawer = page.get_by_role("complementary")
+    expect(drawer.get_by_role("status")).to_have_text("Power cycle done", timeout=SOON)
+    lab.report(report(lost))
+    expect(cell(page, lost, "state")).to_contain_text("gone missing", timeout=SOON)
+    silent = f"{IMPATIENT_PREFIX}host"
+    cycle(lab, puppets[silent], ("accepted", 0), ("off", 0), why="silent")
+    expect(cell(page, silent, "power")).to_have_text("off", timeout=SOON)
+    expect(drawer.locator(".commands li")).to_contain_text("done", timeout=SOON)
+    expect(drawer.locator(".history li")).not_to_have_count(0, timeout=SOON)
     path = Path(os.environ.get(SCREENSHOT_VARIABLE, tmp_path / "screenshot.png"))
     path.parent.mkdir(parents=True, exist_ok=True)
     page.mouse.move(0, 0)
