@@ -62,6 +62,11 @@ class Bot(BaseModel):
         )
 
 
+def deleted_bot(bot_id: str) -> Bot:
+    """What is told of a bot that its server does not have any more: nobody need bring it back."""
+    return Bot.model_validate({"botId": bot_id, "maintenanceMsg": "deleted there"})
+
+
 class BotPage(BaseModel):
     """`swarming.v2.BotInfoListResponse`."""
 

@@ -1,13 +1,14 @@
 """Polls Swarming servers round by round, and publishes an event for each bot.
 
-A pool that fails is skipped and told; its machines stay as they are. What a round has learnt is published page by page.
+A pool that fails is skipped and told; its machines stay as they are. What a round has learnt is published page by page. A bot
+that the rounds before knew, and that no pool has any more, was deleted: it is down no longer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -18,7 +19,7 @@ from pipeline.broker.protocol import Broker, Outgoing
 from pipeline.clock import Clock
 from pipeline.errors import LabkeeperError
 from pipeline.service import Abandoned, persist, wait_for
-from producers.swarming_poller.bots import Bot
+from producers.swarming_poller.bots import Bot, deleted_bot
 from producers.swarming_poller.client import SwarmingClient
 from producers.swarming_poller.settings import PollerSettings, PoolOfBots
 from producers.swarming_poller.token import read_token
@@ -49,6 +50,8 @@ class Poller:
         }
         self._started = to_milliseconds(clock.now())
         self._round = 0
+        self._known: dict[str, PoolOfBots] = {}
+        """Where each bot was seen last; of those that were not deleted."""
         self._strange: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -71,32 +74,59 @@ class Poller:
             for pool in self._settings.pools:
                 self._failed(pool, error)
             return
+        seen: dict[PoolOfBots, set[str]] = {}
         async with asyncio.TaskGroup() as tasks:
             for server in self._clients:
                 pools = [pool for pool in self._settings.pools if pool.server == server]
-                tasks.create_task(self._poll_server(pools, token, stop))
+                tasks.create_task(self._poll_server(pools, token, stop, seen))
+        await self._tell_deleted(seen, stop)
 
-    async def _poll_server(self, pools: Sequence[PoolOfBots], token: str | None, stop: asyncio.Event) -> None:
+    async def _poll_server(
+        self,
+        pools: Sequence[PoolOfBots],
+        token: str | None,
+        stop: asyncio.Event,
+        seen: dict[PoolOfBots, set[str]],
+    ) -> None:
+        """`seen` gets the bots of each pool that was read to its end."""
         for pool in pools:
             if stop.is_set():
                 return
             try:
-                await self._poll_pool(pool, token, stop)
+                seen[pool] = await self._poll_pool(pool, token, stop)
             except LabkeeperError as error:
                 self._failed(pool, error)
+
+    async def _tell_deleted(self, seen: Mapping[PoolOfBots, set[str]], stop: asyncio.Event) -> None:
+        """Tell of bots that are gone, if all pools were read: one may have moved to another pool."""
+        self._known |= {bot_id: pool for pool, ids in seen.items() for bot_id in ids}
+        if len(seen) < len(self._settings.pools):
+            return
+        there = set().union(*seen.values())
+        gone = {bot_id: pool for bot_id, pool in self._known.items() if bot_id not in there}
+        if gone:
+            await self._publish(
+                [self._message(pool, deleted_bot(bot_id)) for bot_id, pool in gone.items()], stop
+            )
+            log.info("bots_deleted", count=len(gone), bots=sorted(gone)[:10])
+        for bot_id in gone:
+            del self._known[bot_id]
 
     def _failed(self, pool: PoolOfBots, error: LabkeeperError) -> None:
         metrics.SWARMING_POLLS.labels(pool.server, pool.pool, "failed").inc()
         log.warning("pool_not_polled", server=pool.server, pool=pool.pool, reason=str(error))
 
-    async def _poll_pool(self, pool: PoolOfBots, token: str | None, stop: asyncio.Event) -> None:
+    async def _poll_pool(self, pool: PoolOfBots, token: str | None, stop: asyncio.Event) -> set[str]:
+        """Returns the ids of its bots."""
         waiting: list[Outgoing] = []
+        seen: set[str] = set()
         counts = {"alive": 0, "dead": 0, "quarantined": 0}
         async for bot in self._clients[pool.server].bots(pool, token):
             if not is_machine_id(bot.id):
                 self._tell_strange(pool, bot)
                 continue
             counts["dead" if bot.is_dead else "quarantined" if bot.quarantined else "alive"] += 1
+            seen.add(bot.id)
             waiting.append(self._message(pool, bot))
             if len(waiting) == _AT_ONCE:
                 await self._publish(waiting, stop)
@@ -108,6 +138,7 @@ class Poller:
         metrics.SWARMING_POLLS.labels(pool.server, pool.pool, "done").inc()
         metrics.SWARMING_POLLED_AT.labels(pool.server, pool.pool).set(self._clock.now().timestamp())
         log.debug("pool_polled", server=pool.server, pool=pool.pool, **counts)
+        return seen
 
     async def _publish(self, messages: list[Outgoing], stop: asyncio.Event) -> None:
         await persist(partial(self._broker.publish, messages), "broker_unavailable", stop)

@@ -23,6 +23,8 @@ class SwarmingServer:
     """By pool."""
     token: str | None = None
     page: int = 1000
+    fails_for: set[str] = field(default_factory=set)
+    """Pools whose bots it cannot list now."""
     answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     """Given instead of the next answers."""
     asked: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
@@ -39,6 +41,8 @@ class SwarmingServer:
             return web.Response(status=403, headers={"X-Prpc-Grpc-Code": "7"}, text="no access\n")
         [dimension] = wanted["dimensions"]
         assert dimension["key"] == "pool"
+        if dimension["value"] in self.fails_for:
+            return web.Response(status=500)
         found = self.bots.get(dimension["value"], [])
         first = int(wanted.get("cursor") or 0)
         size = min(self.page, wanted["limit"])

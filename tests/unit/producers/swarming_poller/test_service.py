@@ -82,6 +82,43 @@ async def test_all_pages_are_read_and_deleted_bots_left_out() -> None:
     assert [body["cursor"] for _, body in server.asked] == ["", "2", "4", "6"]
 
 
+async def test_a_bot_that_is_deleted_is_down_no_longer() -> None:
+    async with (
+        swarming_server(bots={POOL: [bot("gone", isDead=True), bot("well")]}) as server,
+        polling(server) as (poller, broker),
+    ):
+        await poller.poll(asyncio.Event())
+        dead = (await told(broker))["gone"]
+        server.bots[POOL] = [bot("well")]
+        await poller.poll(asyncio.Event())
+        events = await told(broker)
+        await poller.poll(asyncio.Event())
+        assert (await told(broker))["gone"] == events["gone"]  # once is enough
+    down = process(Description.new("gone", now=NOW), dead, now=NOW).after
+    after = process(down, events["gone"], now=NOW).after
+    assert down.is_down
+    assert not after.is_down
+    assert after.recovering == "Maintenance in Swarming: deleted there"
+
+
+async def test_a_bot_that_may_have_moved_to_a_pool_that_was_not_read_is_not_deleted() -> None:
+    async with (
+        swarming_server(bots={"A": [bot("b")]}) as server,
+        polling(server, pools=("A", "B")) as (poller, broker),
+    ):
+        await poller.poll(asyncio.Event())
+        before = (await told(broker))["b"]
+        server.bots = {"B": [bot("b")]}
+        server.fails_for = {"B"}
+        await poller.poll(asyncio.Event())
+        assert (await told(broker))["b"] == before
+        server.fails_for = set()
+        await poller.poll(asyncio.Event())
+        moved = (await told(broker))["b"]
+    assert moved.sequence == 3
+    assert process(Description.new("b", now=NOW), moved, now=NOW).after.recovering == ""
+
+
 async def test_a_long_page_is_read_to_its_end() -> None:
     bots = [bot(f"b{number}", state="x" * 20_000) for number in range(200)]
     async with swarming_server(bots={POOL: bots}) as server, polling(server) as (poller, broker):
