@@ -195,6 +195,14 @@ async def test_a_usb_port_with_power_in_one_half_only_is_neither_on_nor_off(hub:
     assert await driver.status("2") is PortState.ON
 
 
+async def test_uhubctl_is_told_exactly_this(tmp_path: Path) -> None:
+    program = script(tmp_path / "uhubctl", f'echo "$@" >> {tmp_path}/argv; echo "  Port 3: 0000 off"')
+    driver = opened(uhubctl.KIND, hub=HUB, program=program, ports={"phone": 3}, repeat=5)
+    await driver.off("3")
+    asks, tells = f"-l {HUB} -p 3", f"-l {HUB} -p 3 -a off -r 5"
+    assert (tmp_path / "argv").read_text().splitlines() == [asks, tells, asks]
+
+
 async def test_what_an_older_uhubctl_prints_is_read_as_well(hub: FakeUhubctl) -> None:
     hub.indent = "   "
     driver = opened(uhubctl.KIND, hub=HUB, program=str(hub.program), ports={"phone": 3})
