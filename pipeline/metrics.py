@@ -376,7 +376,8 @@ NOTICES: Final = Counter(
 )
 NOTIFICATIONS: Final = Counter(
     "labkeeper_notifications",
-    "Messages by what became of them: `sent`, `silenced`, `failed` (it is tried again), `given_up`, `no_channel`.",
+    "Messages by what became of them: `sent`, `silenced`, `failed` (it is tried again), `given_up`, `no_channel`, "
+    "`merged` (into one that waits for a channel that takes none).",
     ["channel", "outcome"],
     registry=NOTIFIER,
 )

@@ -104,7 +104,11 @@ class SlackChannel:
 
 def chat_text(message: Message) -> str:
     """The message as Slack writes it: the headline bold, a link at the end; as many machines as there is place for."""
-    link = message.link(message.notices[0].machine_id) if message.count == 1 else message.page
+    link = (
+        message.link(message.notices[0].machine_id)
+        if message.count == len(message.notices) == 1
+        else message.page
+    )
     head = [f"*{_shown(message.headline)}*", *map(_shown, message.common)]
     named = 0
     if message.count > 1 or any(each.text for each in message.notices):

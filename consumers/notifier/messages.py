@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from consumers.notifier.grouping import Delivery
+from consumers.notifier.grouping import Delivery, Group
 from consumers.notifier.notices import Notice, NoticeKind
 from schemas.power import PowerOutlet
 from schemas.wire import format_time
@@ -50,6 +50,8 @@ class Message:
     count: int
     page: str | None
     """Address of the façade."""
+    merged: int = 1
+    """How many messages it stands for: more than one where they could not be sent for a while."""
 
     def link(self, machine_id: str) -> str | None:
         """Where the machine's page is."""
@@ -72,6 +74,7 @@ class Message:
             "headline": self.headline,
             "common": list(self.common),
             "count": self.count,
+            "merged": self.merged,
             "machines": [
                 {
                     "id": each.machine_id,
@@ -92,9 +95,11 @@ def message_of(
     count = len(notices) + delivery.group.unnamed
     kind = delivery.group.kind
     one, many = _WORDS[kind]
-    headline = f"{notices[0].machine_id} {one}" if count == 1 else f"{count} machines {many}"
-    common: list[str] = []
-    if count > 1:
+    headline = f"{count} machines {many}"
+    if count == 1:
+        headline = f"{notices[0].machine_id if notices else '1 machine'} {one}"
+    common = _merged(delivery.group)
+    if count > 1 and notices:
         pools = Counter(pool for each in notices for pool in each.pools or ("no pool",))
         common.append("Pools: " + _counted(pools))
     behind = Counter(outlets[each.machine_id].controller for each in notices if each.machine_id in outlets)
@@ -112,7 +117,21 @@ def message_of(
         sorted(notices, key=lambda each: each.machine_id),
         count,
         page,
+        merged=max(delivery.group.messages, 1),
     )
+
+
+def _merged(group: Group) -> list[str]:
+    """What must be said of a group that had to wait, and so became longer than others."""
+    if group.messages < 2 or group.held_since is None:
+        return []
+    since = format_time(group.held_since.replace(microsecond=0))
+    told = [f"This stands for {group.messages} messages: from {since} on nothing could be told here."]
+    if group.unnamed:
+        told.append(
+            f"Machines beyond the first {len(group.notices)} are counted each time, and may be well again."
+        )
+    return told
 
 
 def _in_error(behind: Counter[str], outlets: Collection[PowerOutlet]) -> list[str]:

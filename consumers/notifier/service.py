@@ -180,15 +180,18 @@ class _Session:
 
     async def _close_groups(self) -> None:
         configuration = self._places.configuration
-        now = self._clock.now()
-        ready = self._desk.close(
-            quiet=timedelta(seconds=configuration.quiet_s),
-            longest=timedelta(seconds=configuration.longest_s),
-            now=now,
+        quiet, longest = (
+            timedelta(seconds=each) for each in (configuration.quiet_s, configuration.longest_s)
         )
+        now = self._clock.now()
+        ready = self._desk.close(quiet=quiet, longest=longest, now=now)
         for group in ready:
             self._desk.send(group, now=now)
-        if ready:
+        merged = self._desk.hold(quiet=quiet, longest=longest, now=now)
+        for group in merged:
+            metrics.NOTIFICATIONS.labels(group.channel, "merged").inc()
+            log.warning("merged", channel=group.channel, kind=group.kind.value, messages=group.messages)
+        if ready or merged:
             await self._save()
 
     async def _send_what_is_due(self) -> None:
@@ -210,7 +213,8 @@ class _Session:
         ]
         kind = delivery.group.kind.value
         channel = self._places.channels.get(delivery.group.channel)
-        if not notices or channel is None:
+        is_silenced = not notices and bool(delivery.group.notices)
+        if is_silenced or channel is None:
             outcome = "silenced" if channel is not None else "no_channel"
             self._done(delivery, outcome)
             log.info("not_told", kind=kind, channel=delivery.group.channel, reason=outcome)

@@ -120,12 +120,12 @@ class Lab:
         return Notifier(self.broker, Tools(self.store, self.clock, self.places, self.settings))
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self, limit_s: float = DEADLINE_S) -> AsyncIterator[None]:
         """With a notifier that is stopped well at the end."""
         stop = asyncio.Event()
         task = asyncio.create_task(self.notifier().run(stop))
         try:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(limit_s):
                 await self.joined()
                 yield
                 stop.set()

@@ -358,3 +358,13 @@ async def test_a_url_that_cannot_be_is_a_mistake_in_the_file() -> None:
         slack = SlackChannel(session, Slack(url_env="URL"), {"URL": "http://a..b/hook"})
         with pytest.raises(Misconfigured, match="no URL"):
             await slack.send(message())
+
+
+@pytest.mark.parametrize(("unnamed", "headline"), [(1, "1 machine is down"), (7, "7 machines are down")])
+def test_machines_that_nobody_can_name_any_more_are_told_of_by_number(unnamed: int, headline: str) -> None:
+    """Those that were named are back by now, and the others were too many to be named."""
+    group = Group(channel="c", kind=NoticeKind.DOWN, began_at=NOON, latest_at=NOON, unnamed=unnamed)
+    delivery = Delivery(id=new_ulid(), group=group, made_at=NOON, not_before=NOON)
+    told = message_of(delivery, [], {}, "http://lab/")
+    assert (told.headline, told.common) == (headline, [])
+    assert "http://lab/" in chat_text(told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from consumers.notifier.grouping import MAX_NAMED, Desk
+from consumers.notifier.grouping import MAX_NAMED, MAX_WAITING, Desk
 from consumers.notifier.notices import Notice, NoticeKind
 from tests.unit.consumers.notifier.lab import NOON
 
@@ -80,3 +80,35 @@ def test_a_desk_survives_a_restart() -> None:
     desk.in_error.add("c")
     desk.send(desk.groups.pop(), now=NOON)
     assert Desk.model_validate_json(desk.model_dump_json()) == desk
+
+
+def test_what_a_channel_does_not_take_stays_one_group_of_a_kind() -> None:
+    """Its first messages wait as they are; what comes then is gathered on, and counted by the messages it would have been."""
+    desk = Desk()
+    for number in range(MAX_WAITING + 4):
+        now = NOON + number * QUIET
+        desk.add(notice(NoticeKind.DOWN, f"m{number}"), ["chat"], now=now - QUIET)
+        for group in desk.close(quiet=QUIET, longest=LONGEST, now=now):
+            desk.send(group, now=now)
+        for _ in range(3):
+            merged = desk.hold(quiet=QUIET, longest=LONGEST, now=now)
+    assert [list(each.group.notices) for each in desk.deliveries] == [[f"m{n}"] for n in range(MAX_WAITING)]
+    [group] = desk.groups
+    assert (len(group.notices), group.messages) == (4, 4)
+    assert group.held_since == NOON + MAX_WAITING * QUIET
+    assert merged == []
+    desk.add(notice(NoticeKind.BACK, f"m{MAX_WAITING}"), ["chat"], now=now)
+    assert kinds(desk) == {NoticeKind.DOWN: [f"m{MAX_WAITING + each}" for each in (1, 2, 3)]}
+
+    desk.deliveries.pop()
+    assert desk.close(quiet=QUIET, longest=LONGEST, now=now + QUIET) == [group]
+
+
+def test_a_channel_that_takes_nothing_is_in_no_other_channels_way() -> None:
+    desk = Desk()
+    for number in range(MAX_WAITING + 1):
+        desk.add(notice(NoticeKind.DOWN, f"m{number}"), ["chat"], now=NOON)
+        for group in desk.close(quiet=timedelta(0), longest=LONGEST, now=NOON):
+            desk.send(group, now=NOON)
+    desk.add(notice(NoticeKind.DOWN), ["mail"], now=NOON)
+    assert [each.channel for each in desk.close(quiet=timedelta(0), longest=LONGEST, now=NOON)] == ["mail"]

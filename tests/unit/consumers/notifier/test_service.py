@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from aiohttp.test_utils import TestServer
 from click.testing import CliRunner
 
 from consumers.notifier.__main__ import command
+from consumers.notifier.grouping import MAX_NAMED, MAX_WAITING, Desk
 from consumers.notifier.places import FilePlaces
-from consumers.notifier.settings import NotifierSettings
+from consumers.notifier.settings import NAME, NotifierSettings
+from pipeline import metrics
 from pipeline.clock import ManualClock
 from pipeline.errors import Misconfigured
 from schemas.power import ControllerReport
 from schemas.silence import Silence
-from tests.unit.consumers.notifier.lab import NOON, ROUND, Lab, back, configured, down, until
+from tests.unit.consumers.notifier.lab import DEADLINE_S, NOON, ROUND, Lab, back, configured, down, until
 
 QUIET = timedelta(seconds=31)
 
@@ -116,6 +119,55 @@ async def test_a_message_that_nobody_takes_for_a_day_is_dropped() -> None:
         lab.clock.advance(timedelta(hours=2))
         await asyncio.sleep(10 * ROUND.total_seconds())
     assert lab.chat.tries == 2
+
+
+async def saved_desk(lab: Lab, *, messages: int) -> Desk:
+    """What is saved, once so many messages wait for their channel, or have become one."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            saved = await lab.store.checkpoint(NAME)
+            assert saved is not None
+            desk = Desk.model_validate_json(zlib.decompress(saved.content))
+            if len(desk.deliveries) + sum(each.messages for each in desk.groups) == messages:
+                return desk
+            await asyncio.sleep(0.002)
+
+
+async def test_a_channel_that_is_dead_for_long_gets_one_summary_and_what_waits_for_it_is_bounded() -> None:
+    """Ten thousand machines fall silent, five hundred at a time; some are back before it could be told."""
+    lab = Lab()
+    lab.chat.failures = 10**9
+    merged = metrics.NOTIFICATIONS.labels("chat", "merged")
+    before = merged._value.get()
+    sizes: list[int] = []
+    async with lab.running(limit_s=60.0):
+        for burst in range(20):
+            await lab.broker.publish([down(f"m{burst:02}{number:03}") for number in range(500)])
+            if burst in {5, 6}:
+                await lab.broker.publish([back(f"m{burst:02}000")])
+            await lab.read()
+            lab.clock.advance(QUIET)
+            desk = await saved_desk(lab, messages=burst + 1)
+            sizes.append(len(desk.model_dump_json()))
+        await lab.broker.publish([back("m06001")])
+        await lab.read()
+        assert len(desk.deliveries) == MAX_WAITING
+        assert sum(len(each.notices) for each in desk.groups) <= MAX_NAMED
+        assert max(sizes) < 1.2 * sizes[7]
+        assert merged._value.get() - before == 14
+
+        lab.chat.failures = 0
+        lab.clock.advance(timedelta(hours=1))
+        await until(lambda: len(lab.chat.messages) == MAX_WAITING + 1)
+    *first, summary = lab.chat.messages
+    assert [each.count for each in first] == MAX_WAITING * [500]
+    assert summary.headline == f"{7500 - 2 - 1} machines are down"
+    assert summary.merged == 15
+    assert summary.common[0].startswith("This stands for 15 messages: from 2026-03-01T12:03:06Z on")
+    assert "may be well again" in summary.common[1]
+    named = {each.machine_id for each in summary.notices}
+    assert len(named) <= MAX_NAMED
+    assert not named & {"m06001", "m06000", "m05000"}
 
 
 async def test_what_was_gathered_survives_a_restart_and_is_told_once() -> None:
