@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from operator import itemgetter
 from pathlib import Path
@@ -45,11 +45,8 @@ class Reading:
     inventory: Inventory
     warnings: tuple[str, ...] = ()
     """What should be seen to, but stops nobody."""
-
-    @property
-    def problems(self) -> list[str]:
-        """What is wrong with single controllers."""
-        return [controller.problem for controller in self.inventory.controllers if controller.problem]
+    problems: list[str] = field(default_factory=list)
+    """What is wrong with single controllers, one by one."""
 
 
 def read_inventory(path: Path, registry: Registry) -> Inventory:
@@ -66,8 +63,10 @@ def read_configuration(path: Path, registry: Registry) -> Reading:
     """The same, for those who want to show the warnings themselves."""
     text = read_text(path)
     content = parse_json5(text, str(path))
-    inventory = _File(path, find_keys(text), registry).inventory(content)
-    return Reading(inventory, (*_warnings(path, content), *_shared_ports(path, inventory)))
+    file = _File(path, find_keys(text), registry)
+    inventory = file.inventory(content)
+    warnings = (*_warnings(path, content), *_shared_ports(path, inventory))
+    return Reading(inventory, warnings, file.problems)
 
 
 _Fault = tuple[int, str]
@@ -82,6 +81,8 @@ class _File:
         self._keys = keys
         self._registry = registry
         self._faults: list[_Fault] = []
+        self.problems: list[str] = []
+        """What is wrong with single controllers."""
         self._homes: dict[str, KeyPath] = {}
         """Where each machine's port stands."""
 
@@ -146,7 +147,9 @@ class _File:
                 self._place((*at, *wrong.path), wrong.text) for wrong in said_of(error, entry, kind.settings)
             ]
         if problems or kind is None or settings is None:
-            return Controller(name, label, ports, problem="; ".join(_texts(problems)))
+            texts = list(_texts(problems))
+            self.problems += texts
+            return Controller(name, label, ports, problem="; ".join(texts))
         delay = kind.off_for if settings.delay is None else timedelta(seconds=settings.delay)
         return Controller(name, label, ports, kind, settings, delay, _soft_reboot(kind, settings))
 

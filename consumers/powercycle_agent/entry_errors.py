@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from consumers.powercycle_agent.entry_secrets import without_secrets
+
+_PORTS_SHAPE: Final = 'should be an object of machines and ports, such as { "rack4-07": 7 }'
+_PORT_SHAPE: Final = "should be a port: a number or a text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,10 @@ def _text(path: tuple[str | int, ...], detail: ErrorDetails, settings: type[Base
         return _unknown_key(str(path[-1]), settings) if len(path) == 1 else "unknown key: remove it"
     if kind in {"value_error", "assertion_error"}:
         return detail["msg"].partition(", ")[2] or detail["msg"]
+    if path[:1] == ("ports",) and kind.endswith("_type"):
+        return _PORTS_SHAPE if len(path) == 1 else _PORT_SHAPE
+    if kind in {"dict_type", "model_type"}:
+        return "should be an object: { … }"
     text = detail["msg"].removeprefix("Input ")
     return text[:1].lower() + text[1:]
 

@@ -6,6 +6,7 @@ What asyncssh raises is translated here, once, and what it is told stays out of 
 from __future__ import annotations
 
 import asyncio
+import re
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,8 @@ _CLOSING_S: Final = 1
 _SHOWN: Final = 200
 _FIRST_TRY: Final = 1 / 3
 """Part of a call's time for which a connection from before is given its chance."""
+_SSH_PORT: Final = 22
+_HOST: Final = re.compile(r"[A-Za-z0-9.:_-]{0,253}")
 _NOBODY: Final[tuple[list[str], list[str], list[str]]] = ([], [], [])
 _MODERN: Final[dict[str, Any]] = {
     "kex_algs": "-*sha1",
@@ -55,13 +58,16 @@ class SshSettings(LimitedSettings):
 
     demanded = frozenset({"address", "user"})
 
-    address: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:_-]{0,253}$")] = ""
+    address: str = ""
     """Host name or IP address."""
     user: Annotated[str, Field(max_length=64)] = ""
-    ssh_port: Annotated[int, Field(ge=1, le=65535)] = 22
+    """Who logs in."""
+    ssh_port: Annotated[int, Field(ge=1, le=65535)] = _SSH_PORT
+    """Where its SSH server listens."""
     password: SecretStr | None = None
+    """Stands here for everybody to read: `password_file` or `password_env` is better."""
     password_file: str | None = None
-    """File whose content is the password; better than `password`."""
+    """File whose content is the password."""
     password_env: str | None = None
     """Environment variable that has the password; by default `POWERCYCLE_PASSWORD`, where a password is needed."""
     key_file: str | None = None
@@ -80,6 +86,15 @@ class SshSettings(LimitedSettings):
         if not (self.address and self.user):
             raise ValueError("You must specify a user and ip address.")
         return self
+
+    @field_validator("address")
+    @classmethod
+    def _is_a_host(cls, value: str) -> str:
+        if not _HOST.fullmatch(value):
+            raise ValueError(
+                "must be a host name or an IP address, such as 10.0.0.5; another port goes into ssh_port"
+            )
+        return value
 
     @field_validator("host_key")
     @classmethod
@@ -100,19 +115,26 @@ class SshSettings(LimitedSettings):
     @property
     def target(self) -> str:
         """Names the device in errors."""
-        port = "" if self.ssh_port == 22 else f" port {self.ssh_port}"
+        port = "" if self.ssh_port == _SSH_PORT else f" port {self.ssh_port}"
         return f"{self.user}@{self.address}{port}"
 
 
 class _HostKeyCheck(asyncssh.SSHClient):
     """Asked about every host key that is not among the known hosts, and remembers which it was."""
 
-    def __init__(self, pinned: str | None) -> None:
+    def __init__(self, pinned: str | None, known: Any = _NOBODY) -> None:
         self._pinned = pinned
+        self._known = known
         self.shown: asyncssh.SSHKey | None = None
+        self.was_another = False
+        """Whether the known hosts have other keys for it."""
 
-    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:  # noqa: ARG002
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.shown = key
+        known = asyncssh.match_known_hosts(self._known, host, addr, port)[0]
+        # Without a line for this port asyncssh goes by the host's, which is another device's.
+        of_host = asyncssh.match_known_hosts(self._known, host, addr, None)[0] if port != _SSH_PORT else []
+        self.was_another = bool(known) and known != of_host
         fingerprint = key.get_fingerprint()
         if self._pinned is not None:
             pinned = self._pinned
@@ -239,7 +261,7 @@ async def _log_in(
 ) -> asyncssh.SSHClientConnection:
     login = _login(settings, secrets, needs_password=needs_password)
     known = _NOBODY if settings.host_key else _known_hosts(secrets)
-    return await _open(settings, _HostKeyCheck(settings.host_key), known_hosts=known, **login)
+    return await _open(settings, _HostKeyCheck(settings.host_key, known), known_hosts=known, **login)
 
 
 async def _open(settings: SshSettings, check: _HostKeyCheck, **options: Any) -> asyncssh.SSHClientConnection:
@@ -282,7 +304,7 @@ async def host_key(settings: SshSettings) -> HostKey:
             raise
     if check.shown is None:
         raise TurnedAway(f"{settings.target} shows no host key")
-    host = settings.address if settings.ssh_port == 22 else f"[{settings.address}]:{settings.ssh_port}"
+    host = settings.address if settings.ssh_port == _SSH_PORT else f"[{settings.address}]:{settings.ssh_port}"
     public = check.shown.export_public_key().decode().split()
     return HostKey(f"{host} {public[0]} {public[1]}", check.shown.get_fingerprint())
 
@@ -362,11 +384,7 @@ def _translated(settings: SshSettings, check: _HostKeyCheck | None = None) -> It
     except asyncssh.PermissionDenied as error:
         raise TurnedAway(f"{who} refuses the login: check user, and password or key") from error
     except asyncssh.HostKeyNotVerifiable as error:
-        shown = f" ({check.shown.get_fingerprint()})" if check is not None and check.shown else ""
-        expected = "the one in its entry" if settings.host_key else "known"
-        raise TurnedAway(
-            f"the host key of {who}{shown} is not {expected}; compare it with the device's, then run `labkeeper power trust`"
-        ) from error
+        raise TurnedAway(f"the host key of {who} {_unknown_key(settings, check)}") from error
     except asyncssh.KeyExchangeFailed as error:
         raise TurnedAway(_no_agreement(who, error.reason)) from error
     except TimeoutError:
@@ -375,6 +393,19 @@ def _translated(settings: SshSettings, check: _HostKeyCheck | None = None) -> It
         if check is not None:
             raise NotReached(f"cannot connect to {who}: {plainly(error)}") from error
         raise Unreachable(f"{who} does not answer: {plainly(error)}") from error
+
+
+def _unknown_key(settings: SshSettings, check: _HostKeyCheck | None) -> str:
+    """What is wrong with the key, and what to do; never to be done without a look at the device."""
+    shown = f"({check.shown.get_fingerprint()}) " if check is not None and check.shown else ""
+    if settings.host_key:
+        return f"{shown}is not the one in its entry; compare it with the device's, then change host_key there"
+    if check is not None and check.was_another:
+        return (
+            f"{shown}has CHANGED: the device was reset or exchanged, or somebody stands between it and us; "
+            "compare it with the device's, then run `labkeeper power trust --replace`"
+        )
+    return f"{shown}is not known; compare it with the device's, then run `labkeeper power trust`"
 
 
 def _no_agreement(who: str, reason: str) -> str:

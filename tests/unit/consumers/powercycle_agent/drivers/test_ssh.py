@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 from pydantic import ValidationError
 
@@ -81,6 +82,25 @@ async def test_another_key_than_the_known_one_is_refused(strip: FakeMPower, driv
     assert strip.logins == 0
 
 
+async def test_a_key_that_has_changed_is_told_from_one_that_is_not_known(
+    strip: FakeMPower, drivers: Drivers
+) -> None:
+    other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+    drivers.known_hosts.write_text(f"[127.0.0.1]:{strip.port} {other}")
+    text = await refusal(drivers())
+    assert "has CHANGED" in text
+    assert "labkeeper power trust --replace" in text
+    assert strip.host_key.get_fingerprint() in text
+    drivers.known_hosts.write_text(f"127.0.0.1 {other}")  # of what listens on port 22 there
+    assert "is not known" in await refusal(drivers())
+    assert strip.logins == 0
+
+
+def test_an_address_with_a_scheme_is_told_what_it_should_be(drivers: Drivers) -> None:
+    with pytest.raises(ValidationError, match="must be a host name or an IP address"):
+        SshSettings.model_validate(drivers.entry(address="http://10.0.0.5"))
+
+
 async def test_an_empty_file_of_known_hosts_is_not_the_users_own(
     strip: FakeMPower, drivers: Drivers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +127,9 @@ async def test_a_pinned_key_needs_no_known_hosts(strip: FakeMPower, drivers: Dri
 async def test_a_pinned_key_counts_more_than_a_known_one(drivers: Drivers) -> None:
     other = key("ecdsa-sha2-nistp256")
     for pinned in (other.get_fingerprint(), other.export_public_key().decode().strip()):
-        assert "not the one in its entry" in await refusal(drivers(host_key=pinned))
+        text = await refusal(drivers(host_key=pinned))
+        assert "not the one in its entry" in text
+        assert "change host_key there" in text
 
 
 def test_what_is_no_key_is_not_pinned(drivers: Drivers) -> None:
