@@ -28,7 +28,7 @@ from aiohttp import (
     TraceConfig,
 )
 from multidict import CIMultiDictProxy
-from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from yarl import URL
 
 from consumers.powercycle_agent.drivers.errors import (
@@ -40,6 +40,7 @@ from consumers.powercycle_agent.drivers.errors import (
     Unreachable,
 )
 from consumers.powercycle_agent.drivers.limits import CONNECTING, LimitedSettings
+from consumers.powercycle_agent.drivers.passwords import PasswordSettings
 from consumers.powercycle_agent.drivers.reasons import plainly
 from consumers.powercycle_agent.drivers.secrets import Secrets
 
@@ -108,31 +109,15 @@ class WebSettings(LimitedSettings):
         return value
 
 
-class AccountSettings(WebSettings):
+class AccountSettings(WebSettings, PasswordSettings):
     """A controller that speaks HTTP and wants a user and a password."""
 
     user: Annotated[str, Field(min_length=1, max_length=200, pattern="^[^:]+$")] | None = None
-    password: SecretStr | None = None
-    """Better kept in a file or in the environment."""
-    password_file: str | None = None
-    password_env: str | None = None
-    """Name of the environment variable; `POWERCYCLE_PASSWORD` by default."""
 
     def login(self, secrets: Secrets, *, default_user: str | None = None) -> Login | None:
         """User and password; None when the entry names no user and the kind has none either. Raises `TurnedAway`."""
         user = self.user or default_user
-        if user is None:
-            return None
-        given = self.password.get_secret_value() if self.password else None
-        password = secrets.password(
-            given=given, file=self.password_file, variable=self.password_env, what=f"{user} at {self.address}"
-        )
-        return Login(user, password)
-
-    @property
-    def names_a_password(self) -> bool:
-        """Whether the entry says where a password comes from."""
-        return bool(self.password or self.password_file or self.password_env)
+        return None if user is None else Login(user, self.password_from(secrets, f"{user} at {self.address}"))
 
 
 def tls_context(settings: WebSettings) -> ssl.SSLContext:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, field_validator
 
 from consumers.powercycle_agent.drivers import child
 from consumers.powercycle_agent.drivers.confirmation import ConfirmingDriver
@@ -27,7 +27,7 @@ from consumers.powercycle_agent.drivers.errors import (
     UnknownPort,
     Unreachable,
 )
-from consumers.powercycle_agent.drivers.limits import LimitedSettings
+from consumers.powercycle_agent.drivers.passwords import PasswordSettings
 from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.drivers.settings import Port
@@ -43,17 +43,12 @@ _TURNED_AWAY: Final = re.compile(
 )
 
 
-class IpmiSettings(LimitedSettings):
+class IpmiSettings(PasswordSettings):
     """One BMC."""
 
     address: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^-\s]\S*$")]
     udp_port: Annotated[int, Field(ge=1, le=65535)] = 623
     user: Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[^-\s]\S*$")]
-    password: SecretStr | None = None
-    """Better kept in a file or in the environment."""
-    password_file: str | None = None
-    password_env: str | None = None
-    """Name of the environment variable; `POWERCYCLE_PASSWORD` by default."""
     privilege: Literal["OPERATOR", "ADMINISTRATOR"] = "OPERATOR"
     limit_s: Annotated[float, Field(gt=0, le=300)] = 20
     confirm_s: Annotated[float, Field(gt=0, le=300)] = 10
@@ -103,10 +98,7 @@ class IpmiDriver(ConfirmingDriver):
 
     async def _ask(self, verb: str) -> str:
         settings = self._settings
-        given = settings.password.get_secret_value() if settings.password else None
-        password = self._secrets.password(
-            given=given, file=settings.password_file, variable=settings.password_env, what=self.device
-        )
+        password = settings.password_from(self._secrets, self.device)
         ended = await child.run(
             [*self._arguments(), "chassis", "power", verb],
             device=self.device,

@@ -131,7 +131,7 @@ class WebhookDriver(ConfirmingDriver):
     ) -> Answer:
         headers = {**self._settings.headers, **headers}
         used = any("{password}" in text for text in (path, body or "", *headers.values()))
-        password = self._password() if used else ""
+        password = self._settings.password_from(self._secrets, self.device) if used else ""
         if body is not None:
             kind = next((text for name, text in headers.items() if name.lower() == "content-type"), None)
             if kind is None:
@@ -144,15 +144,6 @@ class WebhookDriver(ConfirmingDriver):
             headers={name: text.replace("{password}", password) for name, text in headers.items()},
             body=None if body is None else body.encode(),
             secret=password or None,
-        )
-
-    def _password(self) -> str:
-        given = self._settings.password.get_secret_value() if self._settings.password else None
-        return self._secrets.password(
-            given=given,
-            file=self._settings.password_file,
-            variable=self._settings.password_env,
-            what=self.device,
         )
 
 
