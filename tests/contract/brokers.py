@@ -34,9 +34,14 @@ from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS
 from tests.pubsub_double import PubsubDouble
 from tests.servers.pubsub import is_fake
 
-LEASE: Final = timedelta(seconds=1)
-KAFKA_SESSION: Final = timedelta(seconds=3)
-"""Shorter, and on a busy machine a member that is well is taken for lost."""
+_LONG: Final = timedelta(seconds=30)
+"""For which a member may be silent: on a busy machine one that is well would be taken for lost."""
+_SHORT: Final = timedelta(seconds=1)
+_SHORT_ON_KAFKA: Final = timedelta(seconds=3)
+_SHORT_ON_PUBSUB: Final = timedelta(seconds=3)
+"""No less: renewals share the loop with everything else here."""
+_STALLS: Final = "test_a_member_that_was_away_too_long_cannot_acknowledge"
+"""The test in which a member is silent for too long, and which waits until it has been."""
 _SHORTEST_DEADLINE: Final = timedelta(seconds=10)
 """That Google takes."""
 _GROUPS: Final = {
@@ -88,7 +93,8 @@ async def embedded_case(request: pytest.FixtureRequest) -> AsyncIterator[BrokerC
     """On a real PostgreSQL."""
     url = request.getfixturevalue("database_url")
     clock = ManualClock(SystemClock().now())
-    broker, other = (EmbeddedBroker(url, clock=clock, lease=LEASE) for _ in range(2))
+    lease = _SHORT if request.function.__name__ == _STALLS else _LONG
+    broker, other = (EmbeddedBroker(url, clock=clock, lease=lease) for _ in range(2))
 
     async def no_beat() -> None:
         await asyncio.Event().wait()
@@ -117,7 +123,8 @@ async def kafka_case(request: pytest.FixtureRequest) -> AsyncIterator[BrokerCase
     """On a real Kafka."""
     settings = KafkaSettings((request.getfixturevalue("kafka_server").address,))
     catalogue = Catalogue(prefix=request.getfixturevalue("kafka_topic_prefix"))
-    broker, other = (KafkaBroker(settings, catalogue, session=KAFKA_SESSION) for _ in range(2))
+    session = _SHORT_ON_KAFKA if request.function.__name__ == _STALLS else _LONG
+    broker, other = (KafkaBroker(settings, catalogue, session=session) for _ in range(2))
     clock = PassingClock(SystemClock().now())
 
     async def trim() -> None:
@@ -143,7 +150,7 @@ async def kafka_case(request: pytest.FixtureRequest) -> AsyncIterator[BrokerCase
 
 
 @contextlib.asynccontextmanager
-async def pubsub_case(_: pytest.FixtureRequest) -> AsyncIterator[BrokerCase]:
+async def pubsub_case(request: pytest.FixtureRequest) -> AsyncIterator[BrokerCase]:
     """On a server that keeps the promises of Google's documentation."""
     clock = ManualClock(SystemClock().now())
     began = clock.now()
@@ -151,7 +158,7 @@ async def pubsub_case(_: pytest.FixtureRequest) -> AsyncIterator[BrokerCase]:
     def now() -> float:
         return (SystemClock().now() + (clock.now() - began)).timestamp()
 
-    deadline = timedelta(seconds=3)  # no less: renewals share the loop with everything else here
+    deadline = _SHORT_ON_PUBSUB if request.function.__name__ == _STALLS else _LONG
     async with PubsubDouble.running(now, shortest_deadline=1) as server:
         settings = PubsubSettings("lab", server.address)
         async with _on_pubsub(settings, Catalogue(), clock, deadline, {}) as case:

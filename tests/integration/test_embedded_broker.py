@@ -35,7 +35,10 @@ from tests.integration.children import child, line_of
 
 pytestmark = pytest.mark.integration
 PATIENCE_S = 60.0
-LEASE_S = 1.0
+SOON_S = 20.0
+LEASE = timedelta(seconds=4)
+CHILDS_LEASE_S = 1.0
+"""Of readers that are killed or stopped."""
 
 
 def events(numbers: range, *, keys: int = 40) -> list[Outgoing]:
@@ -44,7 +47,7 @@ def events(numbers: range, *, keys: int = 40) -> list[Outgoing]:
 
 @pytest.fixture
 async def broker(database_url: str) -> AsyncIterator[EmbeddedBroker]:
-    broker = EmbeddedBroker(database_url, lease=timedelta(seconds=LEASE_S))
+    broker = EmbeddedBroker(database_url, lease=LEASE)
     yield broker
     await broker.close()
 
@@ -86,24 +89,28 @@ def block(partition_id: int, value: bytes) -> Block:
 async def test_a_killed_readers_messages_pass_on_when_its_lease_has_run_out(
     broker: EmbeddedBroker, database_url: str
 ) -> None:
-    with child("embedded_reader", database_url, "readers", LEASE_S) as process:
+    with child("embedded_reader", database_url, "readers", CHILDS_LEASE_S) as process:
         assert await line_of(process) == "reading"
         await broker.publish([Outgoing(MACHINE_EVENTS, "m", b"done")])
         assert await line_of(process) == "done"
         await broker.publish([Outgoing(MACHINE_EVENTS, "m", b"hold")])
-        assert await line_of(process) == "hold"
+        while (line := await line_of(process)) == "done":
+            pass  # again: it was without the CPU for a lease
+        assert line == "hold"
         process.kill()
         killed = time.monotonic()
         async with broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
             messages = await take(subscription, 1)
-        assert time.monotonic() - killed < LEASE_S + 2
-    assert [message.value for message in messages] == [b"hold"]
+            while messages[-1].value == b"done":
+                messages += await take(subscription, 1)
+        assert time.monotonic() - killed < SOON_S
+    assert messages[-1].value == b"hold"
 
 
 async def test_a_stopped_reader_holds_nobody_up_and_comes_back_in_peace(
     broker: EmbeddedBroker, database_url: str
 ) -> None:
-    with child("embedded_reader", database_url, "readers", LEASE_S) as process:
+    with child("embedded_reader", database_url, "readers", CHILDS_LEASE_S) as process:
         assert await line_of(process) == "reading"
         process.send_signal(signal.SIGSTOP)
         async with broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
@@ -188,7 +195,7 @@ async def test_lag_counts_what_is_just_being_published(broker: EmbeddedBroker, d
 
 async def test_connections_that_are_cut_lose_nothing(broker: EmbeddedBroker, database_url: str) -> None:
     """Publishers try again until they know; readers notice nothing but repetitions."""
-    reader = EmbeddedBroker(database_url, lease=timedelta(seconds=LEASE_S))
+    reader = EmbeddedBroker(database_url, lease=LEASE)
     is_over = asyncio.Event()
 
     async def publish(first: int) -> None:
@@ -239,7 +246,7 @@ async def test_connections_that_are_cut_lose_nothing(broker: EmbeddedBroker, dat
 async def test_a_restarted_server_is_found_again() -> None:
     folder = Path(tempfile.mkdtemp(prefix="lk-"))
     server = PostgresServer.start(folder, durable=False)
-    broker = EmbeddedBroker(server.dsn, lease=timedelta(seconds=LEASE_S))
+    broker = EmbeddedBroker(server.dsn, lease=LEASE)
     try:
         async with broker.subscribe(MACHINE_EVENTS, group="readers") as subscription:
             await broker.publish(events(range(10)))

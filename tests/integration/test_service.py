@@ -22,6 +22,7 @@ from pipeline.service import LIFELINE_VARIABLE
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60
 
 PROGRAM = """
 import asyncio, click, sys, time
@@ -80,7 +81,7 @@ def test_a_signal_lets_a_process_drain_and_end_well(number: signal.Signals) -> N
     with started() as process:
         until_working(process)
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=PATIENCE_S)
 
     assert out == "drained\n"
     assert process.returncode == 0
@@ -93,7 +94,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_gone() -> None:
         os.close(reading)
         until_working(process)
         os.close(writing)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=PATIENCE_S)
 
     assert (out, process.returncode) == ("drained\n", 0)
 
@@ -107,7 +108,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_gone() -> None:
 )
 def test_an_error_is_one_sentence_and_an_exit_code(fail: str, code: int, sentence: str) -> None:
     with started("--fail", fail, "--log-level", "error") as process:
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=PATIENCE_S)
 
     assert (process.returncode, err) == (code, sentence)
 
@@ -118,7 +119,7 @@ def test_a_taken_metrics_port_is_one_sentence() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with started("--metrics-port", str(port), "--log-level", "error") as process:
-            _, err = process.communicate(timeout=20)
+            _, err = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 1
     assert err.startswith(f"labkeeper: cannot serve metrics on 127.0.0.1:{port}")
@@ -127,7 +128,7 @@ def test_a_taken_metrics_port_is_one_sentence() -> None:
 
 
 def get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     with closing(connection):
         connection.request("GET", path)
         response = connection.getresponse()
@@ -154,7 +155,7 @@ def test_a_process_that_hangs_says_so_though_its_metrics_can_still_be_read() -> 
     [port] = free_ports(1)
     with started("--metrics-port", str(port), "--fail", "hang") as process:
         until_working(process)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE_S
         while (answer := get(port, "/healthz"))[0] == 200:
             assert time.monotonic() < deadline
 
@@ -165,7 +166,7 @@ def test_a_process_that_hangs_says_so_though_its_metrics_can_still_be_read() -> 
 
 def test_a_wrong_option_is_a_usage_error() -> None:
     with started("--log-format", "morse") as process:
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 2
     assert "morse" in err
