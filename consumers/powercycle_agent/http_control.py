@@ -36,7 +36,10 @@ _EVENT: Final = "command"
 _REQUEST_TIME: Final = aiohttp.ClientTimeout(total=20, sock_connect=10)
 _STREAM_TIME: Final = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=90)
 """The façade says something every half minute; a stream without it is dead."""
-_PAGE: Final = 500
+_PAGE: Final = 100
+"""Records with the longest texts that there can be fit into an answer by this number."""
+_MOST_PAGES: Final = 1000
+"""More than there are machines in the largest labs, each with one pending command."""
 _LATELY: Final = 1000
 _AT_ONCE: Final = 100
 _LARGEST: Final = 16 * 1024 * 1024
@@ -102,20 +105,27 @@ class HttpControl:
             yield self._commands(first)
 
     async def pending(self) -> Sequence[PowerRecord]:
-        """See the protocol."""
-        records: list[PowerRecord] = []
-        query = {"state": "pending", "limit": str(_PAGE)}
-        while True:
-            page, next_before = _page(await self._ask("GET", _COMMANDS, params=query))
-            records += page
-            if next_before is None:
-                return records[::-1]  # oldest first
-            query["before"] = next_before
+        """See the protocol. Pages go from the newest back, so whatever is ordered meanwhile shifts none."""
+        return [record async for record in self._records("pending", _MOST_PAGES)][::-1]
 
     async def ended_lately(self) -> Sequence[PowerRecord]:
         """See the protocol."""
-        query = {"state": "ended", "limit": str(_LATELY)}
-        return _page(await self._ask("GET", _COMMANDS, params=query))[0]
+        return [record async for record in self._records("ended", _LATELY // _PAGE)]
+
+    async def _records(self, state: str, most_pages: int) -> AsyncIterator[PowerRecord]:
+        """Newest first, read page by page."""
+        query = {"state": state, "limit": str(_PAGE)}
+        for _ in range(most_pages):
+            page, next_before = _page(await self._ask("GET", _COMMANDS, params=query))
+            for record in page:
+                yield record
+            if next_before is None:
+                return
+            if next_before >= query.get("before", "~"):
+                raise FacadeUnavailable(f"{_COMMANDS} answers with the same page again and again")
+            query["before"] = next_before
+        if state == "pending":
+            log.error("pending_not_read_to_the_end", read=most_pages * _PAGE, note="the oldest wait unheard")
 
     async def report(self, results: Sequence[PowerResult]) -> None:
         """See the protocol. Raises `Rejected` for what the façade will never take."""

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from consumers.facade.tokens import Role, add_token
+from consumers.powercycle_agent import http_control
 from consumers.powercycle_agent.http_control import Access, FacadeUnavailable, HttpControl
 from pipeline.errors import Misconfigured, Rejected
 from pipeline.facade_access import check_url
@@ -47,8 +48,8 @@ def control(lab: Lab, tokens: tuple[Path, str], session: aiohttp.ClientSession) 
     return HttpControl(session, Access(lab.url, tokens[1]))
 
 
-async def click(lab: Lab) -> PowerCommand:
-    command = order(MACHINE, now=NOW)
+async def click(lab: Lab, machine_id: str = MACHINE) -> PowerCommand:
+    command = order(machine_id, now=NOW)
     await lab.store.order_power(command, now=NOW)
     await lab.relay()
     return command
@@ -78,6 +79,35 @@ async def test_commands_are_heard_and_pending_and_results_arrive(lab: Lab, contr
 
     messages = await lab.broker.fetch(POWER_RESULTS, limit=1000)
     assert [read_result(message.value) for message in messages] == [step, report] * 150
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+async def test_many_commands_are_read_page_by_page_and_none_is_lost(
+    lab: Lab, control: HttpControl, monkeypatch: pytest.MonkeyPatch, behind: int
+) -> None:
+    """Also if they fill the last page, and if others are ordered and end meanwhile."""
+    monkeypatch.setattr(http_control, "_PAGE", 3)
+    commands = [order(f"{MACHINE}-{number:02}", now=NOW) for number in range(9 + behind)]
+    for command in commands:
+        await lab.machine(command.machine_id, power_cycle_state=PowerCycleState.AVAILABLE)
+        await lab.store.order_power(command, now=NOW)
+    asked: list[dict[str, str]] = []
+    ask = control._ask
+
+    async def meanwhile(method: str, path: str, **options: Any) -> bytes:
+        asked.append(dict(options["params"]))
+        body = await ask(method, path, **options)
+        if len(asked) == 1:
+            await lab.store.cancel_power(commands[4].machine_id, now=NOW, who="ann")
+            await click(lab, commands[4].machine_id)
+        return body
+
+    monkeypatch.setattr(control, "_ask", meanwhile)
+    found = [record.command.id for record in await control.pending()]
+
+    assert found == [command.id for command in commands if command is not commands[4]]
+    assert {page["limit"] for page in asked} == {"3"}
+    assert [record.command.id for record in await control.ended_lately()] == [commands[4].id]
 
 
 async def test_one_owner_at_a_time_has_the_lease(control: HttpControl) -> None:
@@ -141,6 +171,9 @@ class Flaky:
         }
         return web.json_response({"commands": [record], "next_before": None, "more": 1})
 
+    async def for_ever(self, _request: web.Request) -> web.Response:
+        return web.json_response({"commands": [], "next_before": self.command.id})
+
     async def lease(self, _request: web.Request) -> web.Response:
         return web.Response(text="<html>welcome")
 
@@ -151,6 +184,7 @@ async def flaky() -> AsyncIterator[tuple[Flaky, str]]:
     app = web.Application()
     app.router.add_get("/api/v1/power/watch", facade.watch)
     app.router.add_get("/api/v1/power/commands", facade.pending)
+    app.router.add_get("/for-ever/api/v1/power/commands", facade.for_ever)
     app.router.add_put("/api/v1/power/leases/{name}", facade.lease)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -179,6 +213,8 @@ async def test_answers_that_are_none_are_not_believed(
 ) -> None:
     with pytest.raises(FacadeUnavailable, match="lease"):
         await HttpControl(session, Access(flaky[1])).acquire("rack4", "a", seconds=30)
+    with pytest.raises(FacadeUnavailable, match="again and again"):
+        await HttpControl(session, Access(f"{flaky[1]}/for-ever")).pending()
 
 
 async def test_a_facade_that_is_away_is_named(session: aiohttp.ClientSession) -> None:
