@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from consumers.powercycle_agent.configuration import Reading, read_configuration
-from consumers.powercycle_agent.drivers.errors import DriverError
+from consumers.powercycle_agent.drivers.errors import DriverError, NotInstalled
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.inventory import Controller, Inventory
 from consumers.powercycle_agent.journal import Journal
@@ -60,8 +60,10 @@ def check_command(file: Path, *, connect: bool, output: str) -> int:
             write_json({"file": str(file), "controllers": [], "warnings": [], "problems": problems})
         tell("\n".join(problems))
         return ExitCode.USAGE
-    answers = asyncio.run(ask_all(_usable(reading), secrets_of(os.environ))) if connect else {}
-    warnings = [*reading.warnings, *_left_off(reading.inventory)]
+    usable, secrets = _usable(reading), secrets_of(os.environ)
+    answers = asyncio.run(ask_all(usable, secrets)) if connect else {}
+    missing = [] if connect else asyncio.run(_not_installed(usable, secrets))
+    warnings = [*reading.warnings, *missing, *_left_off(reading.inventory)]
     if output == JSON:
         write_json(_document(file, reading, warnings, answers))
     else:
@@ -103,6 +105,19 @@ async def _reason(controller: Controller, secrets: Secrets, limit_s: float) -> s
         return await trouble_of(driver, limit_s)
     finally:
         await driver.close()
+
+
+async def _not_installed(controllers: Sequence[Controller], secrets: Secrets) -> list[str]:
+    """Packages that drivers miss on this computer, and who needs them. Asks no device."""
+    missing: dict[str, list[str]] = {}
+    for controller in controllers:
+        try:
+            await open_driver(controller, secrets).close()
+        except NotInstalled as error:
+            missing.setdefault(str(error), []).append(controller.name)
+        except DriverError:  # whoever connects is told
+            continue
+    return [f"{', '.join(names)}: {text}" for text, names in missing.items()]
 
 
 def _left_off(inventory: Inventory) -> list[str]:

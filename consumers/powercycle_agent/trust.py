@@ -170,7 +170,7 @@ def _settle(device: _Device, shown: HostKey | DriverError, known: KnownHosts, co
         click.echo(f"{device.names}: known already: {learnt}")
         return ExitCode.OK
     if judgement.standing is not Standing.NEW:
-        tell(_alarm(device, judgement, key))
+        tell(_alarm(device, judgement, key, replacing=consent.replace))
         if judgement.standing is Standing.REVOKED or not consent.replace:
             return ExitCode.CONFLICT
     if not _agreed(device, key, shown.fingerprint, consent):
@@ -180,7 +180,7 @@ def _settle(device: _Device, shown: HostKey | DriverError, known: KnownHosts, co
     return ExitCode.OK
 
 
-def _alarm(device: _Device, judgement: Judgement, key: str) -> str:
+def _alarm(device: _Device, judgement: Judgement, key: str, *, replacing: bool) -> str:
     who = f"{device.names} ({device.settings.place})"
     if judgement.standing is Standing.REVOKED:
         return (
@@ -191,8 +191,9 @@ def _alarm(device: _Device, judgement: Judgement, key: str) -> str:
         *(f"  known: {other}" for other in judgement.others),
         f"  shown: {key}",
         "Either the device was reset or exchanged, or somebody stands between you and it and would get its password.",
-        "If you know why, compare the fingerprint with the device's own, and use --replace.",
     ]
+    if not replacing:
+        lines.append("If you know why, compare the fingerprint with the device's own, and use --replace.")
     return "\n".join(lines)
 
 
@@ -209,6 +210,7 @@ def _agreed(device: _Device, key: str, fingerprint: str, consent: _Consent) -> b
             f"{device.names} at {device.settings.place} shows {key}. Is it the device's?", err=True
         )
     except click.Abort as error:
+        click.echo(err=True)  # the question's line is still open
         raise CommandFailed(
             f"{device.names}: not learnt: there was no answer (--fingerprint {fingerprint} answers for you)"
         ) from error

@@ -12,6 +12,7 @@ def confirm(question: str, otherwise: str) -> None:
     try:
         agreed = click.confirm(question, err=True)
     except click.Abort as error:
+        click.echo(err=True)  # the question's line is still open
         raise CommandFailed(f"{otherwise}: there was no answer (--yes answers for you)") from error
     if not agreed:
         raise CommandFailed(otherwise)

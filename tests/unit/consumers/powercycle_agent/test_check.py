@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from consumers.powercycle_agent.check import ask_all, check_command
 from consumers.powercycle_agent.driver_listing import drivers_command
 from consumers.powercycle_agent.drivers import mpower
-from consumers.powercycle_agent.drivers.errors import Unreachable
+from consumers.powercycle_agent.drivers.errors import NotInstalled, Unreachable
 from consumers.powercycle_agent.drivers.protocol import PowerDriver
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.inventory import Controller
@@ -97,6 +97,20 @@ def test_a_file_that_takes_the_controller_from_a_port_that_is_off_is_warned_of(
 def test_a_rack_without_controllers_is_fine(check: Callable[..., Result]) -> None:
     result = check("{}")
     assert (result.exit_code, result.stdout) == (0, "There are no controllers.\n")
+
+
+def test_a_package_that_a_driver_misses_is_told_before_anything_is_connected(
+    check: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opener(*_: Any) -> Any:
+        raise NotInstalled("strips need the package pystrip: pip install pystrip")
+
+    registry = Registry({"mpower": strip(opener)})
+    monkeypatch.setattr(Registry, "installed", lambda: registry)
+    result = check("{ mpower: { a: { address: 'x', ports: {} }, b: { address: 'y', ports: {} } } }")
+    assert result.exit_code == 0
+    told = "warning: mpower/a, mpower/b: strips need the package pystrip: pip install pystrip\n"
+    assert result.stderr == told
 
 
 def test_a_file_that_is_wrong_as_a_whole_has_its_faults_listed(

@@ -132,6 +132,7 @@ async def test_a_no_and_no_answer_learn_nothing(trust: Trust, known: Path) -> No
     result = await trust("a")
     assert result.exit_code == ExitCode.FAILED
     assert f"there was no answer (--fingerprint {fingerprint('a')} answers for you)" in str(result.exception)
+    assert result.stderr.endswith("\n")  # what is said next has a line of its own
     assert learnt(known) == {}
 
 
@@ -161,8 +162,12 @@ async def test_a_changed_key_is_told_loudly_and_only_replaced_on_request(
     assert (
         f"  known: ssh-ed25519 {fingerprint('old')}\n  shown: ssh-ed25519 {fingerprint('a')}" in result.stderr
     )
+    assert "and use --replace." in result.stderr
     assert learnt(known) == {host: fingerprint("old")}
-    assert (await trust("a", "--replace", answers="n\n")).exit_code == ExitCode.FAILED
+    refused = await trust("a", "--replace", answers="n\n")
+    assert refused.exit_code == ExitCode.FAILED
+    assert "ANOTHER host key" in refused.stderr
+    assert "and use --replace." not in refused.stderr
     assert learnt(known) == {host: fingerprint("old")}
     assert (await trust("a", "--replace", answers="y\n")).exit_code == ExitCode.OK
     assert learnt(known) == {host: fingerprint("a")}
