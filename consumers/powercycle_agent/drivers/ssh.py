@@ -22,6 +22,7 @@ from consumers.powercycle_agent.drivers.errors import (
     NotConfirmed,
     NotReached,
     TurnedAway,
+    UnknownPort,
     Unreachable,
 )
 from consumers.powercycle_agent.drivers.limits import LimitedSettings, connecting_within, within
@@ -181,18 +182,20 @@ class SshLink(Generic[Session]):
                 try:
                     async with asyncio.timeout(limit_s * _FIRST_TRY):
                         return await self._do(kept, work)
+                except UnknownPort:
+                    pass  # nothing was done; perhaps the session was in a strange state
                 except (TimeoutError, DriverError):
                     return await self._do_again(work)  # whatever was wrong with it: a new one decides
             return await self._do(await self._connect(), work)
 
     async def _do_again(self, work: Callable[[Session], Awaitable[Result]]) -> Result:
+        """After a try of which nobody knows how far it came."""
         try:
-            connected = await self._connect()
-        except TurnedAway as error:  # which would say that nothing was done
+            return await self._do(await self._connect(), work)
+        except (TurnedAway, UnknownPort) as error:  # which would say that nothing was done
             raise NotConfirmed(f"the connection broke in the middle, and then: {error}") from error
         except NotReached as error:  # likewise
             raise Unreachable(f"the connection broke in the middle, and then: {error}") from error
-        return await self._do(connected, work)
 
     async def close(self) -> None:
         """Drop the connection, if there is one."""

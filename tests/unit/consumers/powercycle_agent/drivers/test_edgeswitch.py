@@ -223,6 +223,29 @@ async def test_a_command_line_that_was_left_meanwhile_fails_no_call(tmp_path: Pa
     assert switch.logins == 2
 
 
+async def test_a_switch_that_broke_off_after_the_command_may_have_switched_whatever_it_says_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To call it an unknown port would say that nothing was switched, and the port would stay off."""
+    switch = FakeEdgeSwitch()
+    do = Cli._do
+
+    async def break_off(cli: Cli, words: list[str]) -> None:
+        if cli is not switch.sessions[0] and words[0] == "interface":
+            cli._invalid()
+            return
+        await do(cli, words)
+        if words[0] == "poe":
+            await switch.break_off()
+
+    async with driven(switch, tmp_path, limit_s=10) as driver:
+        await driver.probe()
+        monkeypatch.setattr(Cli, "_do", break_off)
+        with pytest.raises(NotConfirmed, match=r"broke in the middle, and then: .* no interface 0/3"):
+            await driver.off("3")
+    assert switch.states["3"] is PortState.OFF
+
+
 async def test_only_numbers_are_typed(tmp_path: Path) -> None:
     switch = FakeEdgeSwitch()
     async with driven(switch, tmp_path) as driver:
