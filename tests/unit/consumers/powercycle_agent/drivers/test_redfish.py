@@ -96,6 +96,19 @@ async def test_only_what_the_service_allows_is_ordered(scripted: Scripted) -> No
     assert orders == ["{'ResetType': 'ForceOff'}", "{'ResetType': 'ForceOn'}"]
 
 
+@pytest.mark.parametrize("action", ["#ComputerSystem.Reset", "#Chassis.Reset"])
+async def test_a_service_that_does_not_say_what_it_allows_is_told_the_usual(
+    scripted: Scripted, action: str
+) -> None:
+    scripted.actions = {action: {"target": "/redfish/v1/Systems/1/Actions/Reset"}}
+    driver = opened(scripted)
+    await driver.off("1")
+    await driver.on("1")
+    await driver.close()
+    orders = [each for each in scripted.commands if each.startswith("{")]
+    assert orders == ["{'ResetType': 'ForceOff'}", "{'ResetType': 'On'}"]
+
+
 async def test_a_session_serves_many_calls_and_is_ended_in_the_end() -> None:
     service = FakeRedfish(SYSTEMS, has_sessions=True)
     await service.start()
