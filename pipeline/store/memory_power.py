@@ -11,12 +11,13 @@ from pipeline.errors import MachineNotFound, PowerRefused
 from pipeline.processor import power
 from pipeline.processor.operators import cancel_power_cycle
 from pipeline.processor.pools import Pools
-from pipeline.store import power_fold
+from pipeline.store import power_entries, power_fold
 from pipeline.store.cursor import check_limit
 from pipeline.store.edits import Edit, check_expected
 from pipeline.store.memory_rows import MemoryRows, check_storable, check_text
 from pipeline.store.messages import change_message, command_message
-from pipeline.store.power_fold import Entry, fold
+from pipeline.store.power_entries import Entry
+from pipeline.store.power_fold import fold
 from pipeline.store.power_protocol import SILENCES_KEPT, Ordered
 from pipeline.store.power_rows import log_claims, log_given_up, log_strangers
 from pipeline.store.protocol import LABKEEPER_USER, Change, Updated
@@ -45,7 +46,7 @@ class MemoryPower(MemoryRows):
         check_text(idempotency_key)
         entries = self._entries_of(command.machine_id)
         late = power_fold.make_way(entries, now=now)
-        known = power_fold.standing(power_fold.as_of(entries, late), command, idempotency_key)
+        known = power_entries.standing(power_fold.as_of(entries, late), command, idempotency_key)
         if known is not None:
             self._carry_out(late, now, announce=True)
             log_given_up(late.records)
@@ -54,8 +55,8 @@ class MemoryPower(MemoryRows):
         refusal = power.refusal(machine, command)
         if refusal is not None:
             raise PowerRefused(*refusal)
-        wanted = power_fold.addressed(command, self._outlets.get(command.machine_id))
-        entry = power_fold.queued(wanted, now=now, idempotency_key=idempotency_key)
+        wanted = power_entries.addressed(command, self._outlets.get(command.machine_id))
+        entry = power_entries.queued(wanted, now=now, idempotency_key=idempotency_key)
         check_storable(entry.record)
         self._carry_out(late, now, announce=True)
         log_given_up(late.records)
@@ -70,12 +71,12 @@ class MemoryPower(MemoryRows):
         machine = self._machine(machine_id)
         check_expected(machine_id, machine.row_version, versions)
         entries = self._entries_of(machine_id)
-        entry = power_fold.to_withdraw(entries)
+        entry = power_entries.to_withdraw(entries)
         if entry is None:
             change = partial(cancel_power_cycle, machine_id=machine_id, user=who, now=now)
             self._change(None, [change], now, who, "", machine_id=machine_id)
             return None
-        withdrawn, changes = power_fold.withdrawal(entry, entries, now=now, who=who)
+        withdrawn, changes = power_entries.withdrawal(entry, entries, now=now, who=who)
         after = self._change(withdrawn, changes, now, who, "")
         return Ordered(withdrawn.record, after, is_new=False)
 
@@ -111,8 +112,8 @@ class MemoryPower(MemoryRows):
 
     def _withdraw_of_deleted(self, machine_id: str, version: int, now: datetime, who: str) -> None:
         """End what nobody has begun for a machine that is no more."""
-        for each in power_fold.queued_ones(self._entries_of(machine_id)):
-            entry = power_fold.withdrawn(each, now=now, text=f"{who} deleted the machine")
+        for each in power_entries.queued_ones(self._entries_of(machine_id)):
+            entry = power_entries.withdrawn(each, now=now, text=f"{who} deleted the machine")
             self._entries[entry.id] = entry
             self._announce(command_message(entry.record.command), version, now)
 

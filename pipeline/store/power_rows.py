@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from pipeline import logs, metrics
-from pipeline.store import power_fold
+from pipeline.store import power_entries
 from pipeline.store import power_queries as queries
 from pipeline.store.literals import json_array, plain_array, text_array
 from pipeline.store.messages import command_message
-from pipeline.store.power_fold import Entry, Outcome
+from pipeline.store.power_entries import Entry
+from pipeline.store.power_fold import Outcome
 from pipeline.store.transaction import Session
 from pipeline.store.writing import announce
 from schemas.description import PowerCycleState
@@ -117,7 +118,9 @@ def withdraw_of_deleted(session: Session, machine_id: str, version: int, now: da
     """End what nobody has begun for a machine that is no more, and tell of it."""
     entries = lock_entries(session, [machine_id])
     text = f"{who} deleted the machine"
-    withdrawn = [power_fold.withdrawn(each, now=now, text=text) for each in power_fold.queued_ones(entries)]
+    withdrawn = [
+        power_entries.withdrawn(each, now=now, text=text) for each in power_entries.queued_ones(entries)
+    ]
     write_entries(session, withdrawn)
     for each in withdrawn:
         announce(session, command_message(each.record.command), version, now)

@@ -14,13 +14,14 @@ from typing import Final, TypeVar
 from pipeline.errors import MachineNotFound, PowerRefused
 from pipeline.processor import power
 from pipeline.processor.operators import cancel_power_cycle
-from pipeline.store import power_fold, writing
+from pipeline.store import power_entries, power_fold, writing
 from pipeline.store import power_queries as queries
 from pipeline.store.cursor import check_limit
 from pipeline.store.edits import Edit, check_expected
 from pipeline.store.literals import text_array
 from pipeline.store.messages import change_message, command_message
-from pipeline.store.power_fold import Entry, Outcome
+from pipeline.store.power_entries import Entry
+from pipeline.store.power_fold import Outcome
 from pipeline.store.power_protocol import Ordered
 from pipeline.store.power_rows import (
     entry_from,
@@ -70,7 +71,7 @@ class SqlPower(SqlRows):
             )
             own = [each for each in entries if each.machine_id == machine_id]
             late = power_fold.make_way(own, now=now)
-            known = power_fold.standing(power_fold.as_of(own, late), command, idempotency_key)
+            known = power_entries.standing(power_fold.as_of(own, late), command, idempotency_key)
             if known is None:
                 check_expected(machine_id, machine.row_version, versions)
                 refusal = power.refusal(machine, command)
@@ -81,8 +82,8 @@ class SqlPower(SqlRows):
             if known is not None:
                 return (Ordered(known.record, machine, is_new=False), late), edits
             outlet = lock_outlets(session, [machine_id]).get(machine_id)
-            wanted = power_fold.addressed(command, outlet)
-            entry = power_fold.queued(wanted, now=now, idempotency_key=idempotency_key)
+            wanted = power_entries.addressed(command, outlet)
+            entry = power_entries.queued(wanted, now=now, idempotency_key=idempotency_key)
             change = partial(power.ordered, command=wanted, now=now)
             order = Order({machine_id: [change]}, now, command.who, command.why)
             edits += self._change(session, order, machine, entry)
@@ -101,11 +102,11 @@ class SqlPower(SqlRows):
             machine = self._locked_machine(session, machine_id)
             check_expected(machine_id, machine.row_version, versions)
             entries = lock_entries(session, [machine_id])
-            entry = power_fold.to_withdraw(entries)
+            entry = power_entries.to_withdraw(entries)
             if entry is None:
                 lowered = partial(cancel_power_cycle, machine_id=machine_id, user=who, now=now)
                 return None, self._change(session, Order({machine_id: [lowered]}, now, who), machine, None)
-            withdrawn, changes = power_fold.withdrawal(entry, entries, now=now, who=who)
+            withdrawn, changes = power_entries.withdrawal(entry, entries, now=now, who=who)
             edits = self._change(session, Order({machine_id: changes}, now, who), machine, withdrawn)
             return Ordered(withdrawn.record, edits[0].after, is_new=False), edits
 
