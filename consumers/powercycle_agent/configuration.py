@@ -22,12 +22,11 @@ from consumers.powercycle_agent.drivers.settings import ControllerSettings, Port
 from consumers.powercycle_agent.entry_errors import said_of
 from consumers.powercycle_agent.entry_secrets import secrets_in
 from consumers.powercycle_agent.inventory import Controller, Inventory
-from consumers.powercycle_agent.key_places import KeyPath, KeyPlaces, find_keys
 from consumers.powercycle_agent.plain_text import plain, quoted, short
 from consumers.powercycle_agent.registry import BrokenKind, Registry, check_settings
 from pipeline import logs
 from pipeline.errors import Misconfigured
-from pipeline.json5_file import parse_json5, read_text
+from pipeline.json5_file import KeyPath, KeyPlaces, find_keys, parse_json5, read_text
 from schemas.ids import MACHINE_ID_RULE, is_machine_id
 
 _MAX_LABEL: Final = 100

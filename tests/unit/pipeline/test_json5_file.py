@@ -46,6 +46,23 @@ def test_characters_are_told_as_people_write_them(text: str, told: str) -> None:
     assert str(refused.value).endswith(told)
 
 
+def test_a_key_that_stands_twice_is_told_with_both_places(tmp_path: Path) -> None:
+    path = tmp_path / "x.json5"
+    path.write_text(
+        "{pools: {\n  Lab: {attempts: 1,\n  'attempts': 2},\n  '\\u004cab': {}}, a: [{b: 1}, {b: 1}]}"
+    )
+    with pytest.raises(Misconfigured) as refused:
+        read_json5(path)
+    assert str(refused.value).splitlines() == [
+        f"{path}, line 3: pools.Lab.attempts stands on line 2, too: remove one",
+        f"{path}, line 4: pools.Lab stands on line 2, too: remove one",
+    ]
+    path.write_text("{" + ", ".join(["a: 1"] * 100) + "}")
+    with pytest.raises(Misconfigured) as refused:
+        read_json5(path)
+    assert len(str(refused.value).splitlines()) == 10
+
+
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"cannot read .*No such file"):
         read_json5(tmp_path / "missing")

@@ -36,6 +36,10 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
+        (
+            "{channels: {a: " + SLACK + ", a: " + SLACK + "}, routes: [{channels: ['a']}]}",
+            r"notifier\.json5, line 1: channels\.a stands on line 1, too",
+        ),
         ("{channels: {}, routes: []}", r"notifier\.json5: channels: .*routes: "),
         (
             "{channels: {a: " + SLACK + "}, routes: [{channels: ['b']}]}",

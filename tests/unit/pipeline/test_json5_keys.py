@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.powercycle_agent.key_places import KeyPath, KeyPlaces, Twice, find_keys
 from pipeline.errors import Misconfigured
-from pipeline.json5_file import parse_json5
+from pipeline.json5_file import KeyPath, KeyPlaces, Twice, find_keys, parse_json5
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
