@@ -211,6 +211,11 @@ HEALING_ORDERS: Final = Counter(
 HEALING_GAVE_UP: Final = Counter(
     "labkeeper_healing_gave_up", "Machines that self-healing gave up: a person must look.", registry=WATCHDOG
 )
+HEALING_POLICY_BAD: Final = Gauge(
+    "labkeeper_healing_policy_bad",
+    "1 while the policy file cannot be used as it is, so that an older state of it is in force.",
+    registry=WATCHDOG,
+)
 
 # --- fleet statistics --------------------------------------------------------------------------------------------------
 STATS_CHANGES: Final = Counter(
