@@ -132,8 +132,7 @@ class RedfishDriver(ConfirmingDriver):
         self._token = answer.headers.get("X-Auth-Token", "")
         if not self._token:
             raise NotConfirmed(f"{self.device} began a session without a token")
-        path = URL(answer.headers.get("Location", "")).raw_path
-        self._session = path if _RESOURCE.fullmatch(path) else ""
+        self._session = _session_path(answer.headers.get("Location", ""))
 
     async def _log_out(self) -> None:
         if self._session:
@@ -153,6 +152,15 @@ class RedfishDriver(ConfirmingDriver):
 
 def _path(port: str) -> str:
     return port if port.startswith("/") else f"{_SYSTEMS}/{port}"
+
+
+def _session_path(location: str) -> str:
+    """Empty for what is no path of this service: then the session ends by itself."""
+    try:
+        path = URL(location).raw_path
+    except ValueError:
+        return ""
+    return path if _RESOURCE.fullmatch(path) else ""
 
 
 def _state(resource: dict[str, Any]) -> PortState:

@@ -29,10 +29,12 @@ class Scripted(WebPowerDevice):
         super().__init__(("1",))
         self.actions: dict[str, Any] = {}
         self.says: dict[str, Any] = {}
+        self.session = "/redfish/v1/SessionService/Sessions/7"
 
     def routes(self, router: web.UrlDispatcher) -> None:
         router.add_get("/redfish/v1/Systems/1", self._show)
         router.add_post("/{path:.*}", self._take)
+        router.add_delete("/{path:.*}", self._end)
 
     async def _show(self, _: web.Request) -> web.Response:
         state = "On" if self.states["1"] is PortState.ON else "Off"
@@ -42,7 +44,10 @@ class Scripted(WebPowerDevice):
         order = await request.json()
         self.note(str(order))
         self.switch("1", PortState.ON if "On" in str(order) else PortState.OFF)
-        return web.Response(status=202)
+        return web.Response(status=202, headers={"X-Auth-Token": "t", "Location": self.session})
+
+    async def _end(self, _: web.Request) -> web.Response:
+        return web.Response(status=204)
 
 
 @pytest.fixture
@@ -119,6 +124,17 @@ async def test_a_session_serves_many_calls_and_is_ended_in_the_end() -> None:
     await driver.close()
     assert service.sessions == {}
     await service.stop()
+
+
+@pytest.mark.parametrize("elsewhere", ["/admin/wipe", "/redfish/v1/../admin", "http://[", ""])
+async def test_a_session_that_is_said_to_be_elsewhere_is_left_to_end_by_itself(
+    scripted: Scripted, elsewhere: str
+) -> None:
+    scripted.session = elsewhere
+    driver = opened(scripted, auth="session")
+    await driver.probe()
+    await driver.close()
+    assert not any(each.startswith("DELETE") for each in scripted.commands)
 
 
 class ReadOnly(FakeRedfish):
