@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -54,8 +54,37 @@ class Order:
     output: Form
 
 
-def _order_command(action: PowerAction, text: str, *, delay: bool = False) -> click.Command:
-    """The three differ in little."""
+_OPTIONS: Final[tuple[Callable[..., Any], ...]] = (
+    machine_ids(required=False),
+    filter_options,
+    click.option("--reason", "-r", default="", help="Why, for whoever wonders later."),
+    click.option(
+        "--force",
+        is_flag=True,
+        help="Also while a task runs, while somebody else maintains it, or with a controller in error.",
+    ),
+    click.option("--wait", "-w", is_flag=True, help="Say how it goes, until all have ended."),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=900.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="With --wait: go away after so long, with exit code 6. The commands go on.",
+    ),
+    click.option("--yes", "-y", is_flag=True, help="Do not ask, however many machines there are."),
+    output_option(Form.TABLE, Form.JSON),
+)
+_DELAY: Final = click.option(
+    "--delay",
+    type=click.FloatRange(0, MAX_DELAY_S, min_open=True),
+    metavar="SECONDS",
+    help="Time between off and on.  [default: as the controller's configuration says]",
+)
+
+
+def _order_command(action: PowerAction, text: str, *more: Callable[..., Any]) -> click.Command:
+    """The three differ in little; `more`: options that the others do not have."""
 
     def order(
         access: Access,
@@ -76,41 +105,7 @@ def _order_command(action: PowerAction, text: str, *, delay: bool = False) -> cl
 
     order.__doc__ = text
     decorated = facade_options(order)
-    for option in reversed(
-        [
-            machine_ids(required=False),
-            filter_options,
-            click.option("--reason", "-r", default="", help="Why, for whoever wonders later."),
-            click.option(
-                "--force",
-                is_flag=True,
-                help="Also while a task runs, while somebody else maintains it, or with a controller in error.",
-            ),
-            click.option("--wait", "-w", is_flag=True, help="Say how it goes, until all have ended."),
-            click.option(
-                "--timeout",
-                type=click.FloatRange(min=0, min_open=True),
-                default=900.0,
-                show_default=True,
-                metavar="SECONDS",
-                help="With --wait: go away after so long, with exit code 6. The commands go on.",
-            ),
-            click.option("--yes", "-y", is_flag=True, help="Do not ask, however many machines there are."),
-            output_option(Form.TABLE, Form.JSON),
-            *(
-                [
-                    click.option(
-                        "--delay",
-                        type=click.FloatRange(0, MAX_DELAY_S, min_open=True),
-                        metavar="SECONDS",
-                        help="Time between off and on.  [default: as the controller's configuration says]",
-                    )
-                ]
-                if delay
-                else []
-            ),
-        ]
-    ):
+    for option in reversed((*_OPTIONS, *more)):
         decorated = option(decorated)
     return click.command(action.value)(decorated)
 
@@ -127,7 +122,7 @@ cycle_command = _order_command(
       labkeeper power cycle --where pool=Skia --down --reason "after the power cut"
       labkeeper power cycle rack4-07 --force           although a task runs
     """,
-    delay=True,
+    _DELAY,
 )
 on_command = _order_command(
     PowerAction.ON,
