@@ -109,6 +109,8 @@ class RedfishDriver(ConfirmingDriver):
                 return target, {"PowerState": "On" if wanted is PortState.ON else "Off"}
             if name in {"#ComputerSystem.Reset", "#Chassis.Reset"}:
                 offered = action.get("ResetType@Redfish.AllowableValues", _WAYS[wanted])
+                if not isinstance(offered, list | tuple):
+                    continue
                 for way in _WAYS[wanted]:
                     if way in offered:
                         return target, {"ResetType": way}

@@ -86,7 +86,7 @@ class TasmotaDriver(ConfirmingDriver):
 
     def _state(self, port: str, answer: dict[str, Any]) -> PortState:
         said = answer.get(f"POWER{port}", answer.get("POWER") if port == "1" else None)
-        if said is None and answer.get("Command") in {"Unknown", "Error"}:
+        if said is None and answer.get("Command") in ("Unknown", "Error"):
             raise UnknownPort(f"{self.device} has no relay {port}")
         if said is None:
             raise NotConfirmed(f"{self.device} does not say how relay {port} is: {str(answer)[:200]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from consumers.powercycle_agent.drivers import esphome, homeassistant, shelly, tasmota
-from consumers.powercycle_agent.drivers.errors import NotConfirmed, TurnedAway
+from consumers.powercycle_agent.drivers.errors import DriverError, NotConfirmed, TurnedAway
 from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState, PowerDriver
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from tests.power_devices.esphome import FakeEsphome
@@ -100,6 +101,44 @@ async def test_a_tasmota_that_logs_too_little_to_answer_may_have_switched(script
     driver = open_driver(tasmota.KIND, scripted.address)
     with pytest.raises(NotConfirmed, match="weblog 2"):
         await driver.off("1")
+    await driver.close()
+
+
+ODD: tuple[Any, ...] = (None, [], 5, "odd", {}, [{}], {"": {}}, 1e400)
+KEYS = (
+    "Command",
+    "WARNING",
+    "POWER1",
+    "ison",
+    "output",
+    "gen",
+    "type",
+    "code",
+    "state",
+    "entity_id",
+    "message",
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        (tasmota.KIND, {}),
+        (shelly.KIND, {"generation": 1}),
+        (shelly.KIND, {"generation": 2}),
+        (shelly.KIND, {}),
+        (esphome.KIND, {}),
+        (homeassistant.KIND, {"token_env": "TOKEN"}),
+    ],
+)
+async def test_whatever_is_answered_is_a_drivers_error_or_unknown(
+    scripted: Scripted, kind: DriverKind, keys: dict[str, Any]
+) -> None:
+    driver = open_driver(kind, scripted.address, **keys)
+    for answer in (*ODD, *({key: odd} for key in KEYS for odd in ODD)):
+        scripted.answer = answer
+        with suppress(DriverError):
+            assert await driver.status("1") is PortState.UNKNOWN
     await driver.close()
 
 

@@ -114,6 +114,33 @@ async def test_a_service_that_does_not_say_what_it_allows_is_told_the_usual(
     assert orders == ["{'ResetType': 'ForceOff'}", "{'ResetType': 'On'}"]
 
 
+@pytest.mark.parametrize(
+    "actions",
+    [
+        None,
+        [],
+        5,
+        {"#ComputerSystem.Reset": None},
+        {"#ComputerSystem.Reset": {"target": []}},
+        *(
+            {
+                "#ComputerSystem.Reset": {
+                    "target": "/redfish/v1/Systems/1/Reset",
+                    "ResetType@Redfish.AllowableValues": odd,
+                }
+            }
+            for odd in (5, True, {}, [[]], [{}], [None], "On")
+        ),
+    ],
+)
+async def test_actions_that_make_no_sense_are_none(scripted: Scripted, actions: Any) -> None:
+    scripted.actions = actions
+    driver = opened(scripted)
+    with pytest.raises(NotConfirmed, match="offers no action"):
+        await driver.off("1")
+    await driver.close()
+
+
 async def test_a_session_serves_many_calls_and_is_ended_in_the_end() -> None:
     service = FakeRedfish(SYSTEMS, has_sessions=True)
     await service.start()
