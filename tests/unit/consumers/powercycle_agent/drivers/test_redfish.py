@@ -22,6 +22,9 @@ pytestmark = pytest.mark.slow
 SECRETS: Final = Secrets({"POWERCYCLE_PASSWORD": PASSWORD}, Path("/nonexistent"))
 
 
+ODD: Final[tuple[Any, ...]] = (5, True, {}, [[]], [{}], [None], "On")
+
+
 class Scripted(WebPowerDevice):
     """Has one system, which offers what it is told to offer, and takes every order."""
 
@@ -129,7 +132,7 @@ async def test_a_service_that_does_not_say_what_it_allows_is_told_the_usual(
                     "ResetType@Redfish.AllowableValues": odd,
                 }
             }
-            for odd in (5, True, {}, [[]], [{}], [None], "On")
+            for odd in ODD
         ),
     ],
 )

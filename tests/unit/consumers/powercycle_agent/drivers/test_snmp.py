@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -96,6 +97,26 @@ async def test_outlets_are_where_the_other_mibs_have_them(
         assert await driver.status(port) is OFF
         await driver.on(port)
         assert agent.states[port] is ON
+
+
+@pytest.mark.parametrize(("version", "number"), [("1", 0), ("2c", 1)])
+async def test_a_message_says_of_which_version_it_is(version: str, number: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        entry = {
+            "address": "127.0.0.1",
+            "udp_port": listener.getsockname()[1],
+            "version": version,
+            "answer_s": 0.1,
+            "repeats": 0,
+            "ports": {},
+        }
+        driver: PowerDriver = apc.KIND.open(apc.KIND.settings.model_validate(entry), SECRETS)
+        with pytest.raises(Unreachable):
+            await driver.probe()
+        await driver.close()
+        sequence, _, *rest = listener.recv(1000)
+    assert (sequence, rest[:3]) == (0x30, [2, 1, number])
 
 
 async def test_an_outlet_that_is_on_its_way_is_neither_on_nor_off() -> None:
