@@ -18,13 +18,15 @@ from schemas.wire import Bool, Float, Time, WireModel
 
 MAX_DELAY_S: Final = 600.0
 """Longest time between off and on that can be asked for."""
+MAX_TEXT: Final = 2000
+"""Characters of a reason, or of what is told of a command or a controller."""
 AGENT_SILENCE: Final = timedelta(minutes=10)
 """An agent tells of its ports every two minutes: one that has not for so long is away."""
 
 _OLDER_AGENT: Final = "older-agent/"
 
 CommandId = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
-_Text = Annotated[str, Field(max_length=2000)]
+_Text = Annotated[str, Field(max_length=MAX_TEXT)]
 _Delay = Annotated[Float, Field(gt=0, le=MAX_DELAY_S)]
 
 

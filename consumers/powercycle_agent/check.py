@@ -19,7 +19,7 @@ from consumers.powercycle_agent.inventory import Controller, Inventory
 from consumers.powercycle_agent.journal import Journal
 from consumers.powercycle_agent.places import CONFIGURATION, secrets_of, state_directory
 from consumers.powercycle_agent.probing import trouble_of
-from consumers.powercycle_agent.registry import Registry, open_driver
+from consumers.powercycle_agent.registry import Registry, close_driver, open_driver
 from consumers.powercycle_agent.screen import JSON, output_option, tell, write_columns, write_json
 from consumers.powercycle_agent.succession import advice, home_of
 from pipeline.command import ExitCode
@@ -104,7 +104,7 @@ async def _reason(controller: Controller, secrets: Secrets, limit_s: float) -> s
     try:
         return await trouble_of(driver, limit_s)
     finally:
-        await driver.close()
+        await close_driver(driver)
 
 
 async def _not_installed(controllers: Sequence[Controller], secrets: Secrets) -> list[str]:

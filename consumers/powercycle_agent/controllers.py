@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
@@ -19,6 +18,7 @@ from consumers.powercycle_agent.jobs import Job, Order, Resume, TakeOver
 from consumers.powercycle_agent.journal import AlreadyKnown, Entry
 from consumers.powercycle_agent.locks import ControllerBusy, Locks
 from consumers.powercycle_agent.probing import States, trouble_of
+from consumers.powercycle_agent.registry import close_driver
 from consumers.powercycle_agent.settings import AgentSettings
 from consumers.powercycle_agent.switching import Relinquished
 from pipeline import logs
@@ -29,7 +29,6 @@ from schemas.power import PowerCommand, PowerStatus
 
 log = logs.get_logger()
 
-_CLOSING_S: Final = 5.0
 _LOCK_S: Final = 60.0
 _BUSY_PAUSE_S: Final = 5.0
 _JITTER: Final = 0.2
@@ -297,10 +296,9 @@ class Line:
 
         Retired, no further than to the first that fails, which is the last next time: somebody waits for us to step aside.
         """
-        kind = self.controller.driver
         troubles = []
         for command_id, entry in list(self.debts.items()):
-            why = await self._crew.executor.settle(entry, driver, reads_back=kind is None or kind.reads_back)
+            why = await self._crew.executor.settle(entry, driver, reads_back=self.controller.reads_back)
             if not why:
                 continue
             machine = entry.command.machine_id
@@ -350,6 +348,4 @@ class Line:
 
     async def _close(self) -> None:
         if self._driver is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_CLOSING_S):
-                    await self._driver.close()
+            await close_driver(self._driver)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from consumers.powercycle_agent.locks import ControllerBusy, Locks
 from consumers.powercycle_agent.old_messages import say, say_step
 from consumers.powercycle_agent.ordering import Problem
 from consumers.powercycle_agent.probing import trouble_of
+from consumers.powercycle_agent.registry import close_driver
 from consumers.powercycle_agent.succession import advice, home_of
 from consumers.powercycle_agent.switching import Patience
 from pipeline.clock import Clock
@@ -38,7 +39,6 @@ _LEFTOVER_LOCK_S: Final = 30.0
 _LEFTOVER_ON_S: Final = 15.0
 """For a port that an earlier run left off: after that, the next run or the agent tries again."""
 _PROBE_S: Final = 20.0
-_CLOSING_S: Final = 5.0
 _TOLD_FOR: Final = timedelta(days=7)
 """What the lab has not taken by then is not kept for it any longer."""
 
@@ -122,8 +122,7 @@ class Direct:
         if entry.end is None and entry.intent.brings_command:
             await executor.resume(entry, outlet, driver, is_wanted=False)
             return entry.moments[-1].text if entry.owes else ""
-        kind = outlet.controller.driver
-        return await executor.settle(entry, driver, reads_back=kind is None or kind.reads_back)
+        return await executor.settle(entry, driver, reads_back=outlet.controller.reads_back)
 
     # --- what is asked for now -----------------------------------------------------------------------------------------
 
@@ -234,9 +233,7 @@ class Direct:
         try:
             yield driver
         finally:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_CLOSING_S):
-                    await driver.close()
+            await close_driver(driver)
 
     @asynccontextmanager
     async def _held(self, controller: Controller, patience_s: float) -> AsyncIterator[None]:

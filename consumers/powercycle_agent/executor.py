@@ -16,7 +16,7 @@ from consumers.powercycle_agent.drivers.protocol import PowerDriver
 from consumers.powercycle_agent.drivers.settings import SoftReboot
 from consumers.powercycle_agent.inventory import Outlet
 from consumers.powercycle_agent.journal import Entry, Intent, Journal, JournalUnwritable
-from consumers.powercycle_agent.plain_text import plain
+from consumers.powercycle_agent.plain_text import told
 from consumers.powercycle_agent.switching import (
     Mandate,
     Met,
@@ -36,7 +36,6 @@ Result = TypeVar("Result")
 
 log = logs.get_logger()
 
-_TEXT_LIMIT: Final = 2000
 _STEPS_BEFORE: Final = 4
 
 NOT_KNOWN: Final = "the port's state is not known"
@@ -305,11 +304,6 @@ def step_of(entry: Entry, moment: PowerMoment, agent: str) -> PowerStep:
         text=moment.text,
         command=entry.command if entry.intent.brings_command else None,
     )
-
-
-def told(text: str) -> str:
-    """A driver's words, perhaps a device's own, as messages, database and terminals take them."""
-    return plain(text[:_TEXT_LIMIT])[:_TEXT_LIMIT]
 
 
 async def _ended_within(task: asyncio.Task[Any], seconds: float) -> None:

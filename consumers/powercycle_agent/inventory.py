@@ -33,6 +33,11 @@ class Controller:
         """`<kind>/<label>`: names it in reports, locks and logs."""
         return f"{self.kind}/{self.label}"
 
+    @property
+    def reads_back(self) -> bool:
+        """Whether the device can be asked what state a port is in."""
+        return self.driver is None or self.driver.reads_back
+
 
 @dataclass(frozen=True, slots=True)
 class Outlet:

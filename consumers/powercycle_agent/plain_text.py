@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from schemas.power import MAX_TEXT
+
 _MAX_NAME: Final = 60
 """Characters of a name that an error repeats."""
 
@@ -13,6 +15,11 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else _spelled(character) for character in text)
+
+
+def told(text: str) -> str:
+    """A driver's words, perhaps a device's own, as messages, database and terminals take them."""
+    return plain(text[:MAX_TEXT])[:MAX_TEXT]
 
 
 def quoted(name: object) -> str:

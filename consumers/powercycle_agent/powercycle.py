@@ -30,11 +30,10 @@ from pipeline import logs
 from pipeline.command import ExitCode
 from pipeline.errors import LabkeeperError
 from pipeline.facade_access import DEFAULT_URL, TOKEN_VARIABLE, check_url
-from schemas.power import MAX_DELAY_S
+from schemas.power import MAX_DELAY_S, MAX_TEXT
 
 DOWN_BOTS: Final = "/down_bots"
 AUTO_FIX_PAUSE_S: Final = 5.0
-MAX_TEXT: Final = 2000
 _INTERRUPTED: Final = 130
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])

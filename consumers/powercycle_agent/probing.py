@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable
 from consumers.powercycle_agent.drivers.errors import DriverError
 from consumers.powercycle_agent.drivers.protocol import PowerDriver
 from consumers.powercycle_agent.inventory import Controller
-from consumers.powercycle_agent.plain_text import plain
+from consumers.powercycle_agent.plain_text import told
 from pipeline import logs, metrics
 from pipeline.clock import Clock
 from schemas.description import PowerCycleState
 from schemas.power import ControllerReport
 
 log = logs.get_logger()
-
-_TEXT_LIMIT = 2000
 
 
 async def trouble_of(driver: PowerDriver, limit_s: float) -> str:
@@ -102,6 +100,6 @@ class States:
                     controller=controller.name,
                     port=controller.ports[machine_id],
                     at=now,
-                    text=plain(text[:_TEXT_LIMIT])[:_TEXT_LIMIT],
+                    text=told(text),
                 )
             )

@@ -5,10 +5,12 @@ A kind's module is imported when a configuration first names it, so that nobody 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -17,6 +19,8 @@ from consumers.powercycle_agent.drivers.protocol import ENTRY_POINTS, DriverKind
 from consumers.powercycle_agent.drivers.secrets import Secrets
 from consumers.powercycle_agent.drivers.settings import ControllerSettings
 from consumers.powercycle_agent.inventory import Controller
+
+_CLOSING_S: Final = 5.0
 
 
 class BrokenKind(Exception):
@@ -100,6 +104,13 @@ def check_settings(kind: DriverKind, entry: Mapping[str, Any]) -> ControllerSett
         raise BrokenKind(
             f"the driver {kind.name!r} cannot read this entry ({type(error).__name__}): tell whoever made the driver"
         ) from error
+
+
+async def close_driver(driver: PowerDriver) -> None:
+    """Let its connections go. One that takes long over that is left to itself."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSING_S):
+            await driver.close()
 
 
 def open_driver(controller: Controller, secrets: Secrets) -> PowerDriver:

@@ -13,13 +13,14 @@ from typing import Final
 from consumers.powercycle_agent.control import ControlPlane
 from consumers.powercycle_agent.controllers import Crew
 from consumers.powercycle_agent.delivery import Delivery
-from consumers.powercycle_agent.executor import Executor, Reboot, step_of, steps_of, told
+from consumers.powercycle_agent.executor import Executor, Reboot, step_of, steps_of
 from consumers.powercycle_agent.inventory import Inventory, Outlet
 from consumers.powercycle_agent.jobs import Order, TakeOver
 from consumers.powercycle_agent.journal import Entry, Journal
 from consumers.powercycle_agent.lease import Lease
 from consumers.powercycle_agent.lines import Lines, OpenDriver
 from consumers.powercycle_agent.locks import Locks
+from consumers.powercycle_agent.plain_text import told
 from consumers.powercycle_agent.probing import States
 from consumers.powercycle_agent.recovery import Recovery
 from consumers.powercycle_agent.reload import Configuration

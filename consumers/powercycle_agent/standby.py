@@ -9,6 +9,7 @@ from consumers.powercycle_agent.journal import Entry
 from consumers.powercycle_agent.lines import OpenDriver
 from consumers.powercycle_agent.locks import ControllerBusy
 from consumers.powercycle_agent.recovery import Recovery
+from consumers.powercycle_agent.registry import close_driver
 from consumers.powercycle_agent.succession import home_of
 from pipeline import logs
 
@@ -37,13 +38,12 @@ async def _pay(entry: Entry, controller: Controller, open_driver: OpenDriver, cr
     except DriverError as error:
         log.error("debt_stays", controller=controller.name, reason=str(error))  # noqa: TRY400  # no bug
         return
-    kind = controller.driver
     try:
         async with crew.locks.hold(controller.name):
-            why = await crew.executor.settle(entry, driver, reads_back=kind is None or kind.reads_back)
+            why = await crew.executor.settle(entry, driver, reads_back=controller.reads_back)
     except ControllerBusy as error:
         why = str(error)
     finally:
-        await driver.close()
+        await close_driver(driver)
     if why:
         log.error("debt_stays", controller=controller.name, port=entry.intent.port, reason=why)

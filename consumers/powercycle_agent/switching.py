@@ -178,12 +178,9 @@ class Switch:
         """Turn it on; return why that could not be confirmed."""
         deadline = time.monotonic() + self._patience.on
         backoff = self._backoff()
-        driver = run.outlet.controller.driver
         for tries in itertools.count(1):
             try:
-                await self.on_once(
-                    run.outlet.port, run.driver, reads_back=driver is None or driver.reads_back
-                )
+                await self.on_once(run.outlet.port, run.driver, reads_back=run.outlet.controller.reads_back)
             except _HOPELESS as error:
                 self._meet(run, error)
                 return Trouble(str(error), run.is_untouched)
