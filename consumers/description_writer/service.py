@@ -18,6 +18,7 @@ from functools import partial
 from typing import Protocol
 
 from consumers.description_writer.decode import EventChange, decode_all
+from consumers.description_writer.precedence import let_tasks_go_first
 from consumers.description_writer.settings import GROUP, WriterSettings
 from consumers.description_writer.settlement import acknowledge, apply_or_split, log_rejected
 from pipeline import logs, metrics
@@ -28,13 +29,14 @@ from pipeline.clock import Clock
 from pipeline.errors import Retryable
 from pipeline.service import Abandoned, persist, together, wait_for
 from pipeline.store.messages import change_message
+from pipeline.store.power_protocol import PowerStore
 from pipeline.store.protocol import LABKEEPER_USER, ProgressLog, Store, Updated
 from schemas.topics import MACHINE_EVENTS
 
 log = logs.get_logger()
 
 
-class WriterStore(Store, ProgressLog, Protocol):
+class WriterStore(Store, ProgressLog, PowerStore, Protocol):
     """What the writer needs of the store."""
 
 
@@ -123,6 +125,7 @@ class DescriptionWriter:
             ]
             if messages:
                 await persist(partial(self._broker.publish, messages), "broker_unavailable", stop)
+            await persist(partial(self._let_tasks_go_first, work.updated), "store_unavailable", stop)
             if work.rejected:
                 await persist(partial(self._dead_letters.put, work.rejected), "broker_unavailable", stop)
                 log_rejected(work.rejected)
@@ -130,6 +133,9 @@ class DescriptionWriter:
             _count(work, len(messages))
             self._dead_letters.count(read=len(work.batch.messages), rejected=len(work.rejected))
         stop.set()
+
+    async def _let_tasks_go_first(self, updated: Sequence[Updated]) -> None:
+        await let_tasks_go_first(self._store, updated, now=self._clock.now())
 
     async def _tell_progress(self, stop: asyncio.Event) -> None:
         """Record how far the group is, for the watchdog, and show it as metrics."""

@@ -47,6 +47,11 @@ def refusal(machine: Description, command: PowerCommand) -> tuple[Refusal, str] 
     return None
 
 
+def gives_way(machine: Description, command: PowerCommand) -> bool:
+    """Whether the command, if nobody has begun it, is to be withdrawn: its machine has taken up a task since."""
+    return machine.is_busy and command.action is not PowerAction.ON and not command.force
+
+
 def ordered(before: Description, *, command: PowerCommand, now: datetime) -> Description:
     """Take note of a command that was queued. The annotation of a cycle is the old server's."""
     message = f"Requested {_named(command)} for {quoted(command.machine_id)}"

@@ -65,7 +65,13 @@ class MemoryPower(MemoryRows):
         return Ordered(entry.record, after, is_new=True)
 
     async def cancel_power(
-        self, machine_id: str, *, now: datetime, who: str, versions: Collection[int] | None = None
+        self,
+        machine_id: str,
+        *,
+        now: datetime,
+        who: str,
+        why: str = "",
+        versions: Collection[int] | None = None,
     ) -> Ordered | None:
         """See the protocol."""
         machine = self._machine(machine_id)
@@ -76,8 +82,8 @@ class MemoryPower(MemoryRows):
             change = partial(cancel_power_cycle, machine_id=machine_id, user=who, now=now)
             self._change(None, [change], now, who, "", machine_id=machine_id)
             return None
-        withdrawn, changes = power_entries.withdrawal(entry, entries, now=now, who=who)
-        after = self._change(withdrawn, changes, now, who, "")
+        withdrawn, changes = power_entries.withdrawal(entry, entries, now=now, who=who, why=why)
+        after = self._change(withdrawn, changes, now, who, why)
         return Ordered(withdrawn.record, after, is_new=False)
 
     def _machine(self, machine_id: str) -> Description:

@@ -100,10 +100,10 @@ def _wish(command: PowerCommand) -> dict[str, object]:
 
 
 def withdrawal(
-    entry: Entry, entries: Iterable[Entry], *, now: datetime, who: str
+    entry: Entry, entries: Iterable[Entry], *, now: datetime, who: str, why: str = ""
 ) -> tuple[Entry, Sequence[Change]]:
     """The command, cancelled, and what that does to its machine. `entries` are the machine's."""
-    after = withdrawn(entry, now=now, text=f"withdrawn by {who}")
+    after = withdrawn(entry, now=now, text=": ".join(filter(None, (f"withdrawn by {who}", why))))
     remaining = [after if each.id == after.id else each for each in entries]
     note = partial(power.withdrawn, command=entry.record.command, who=who, now=now)
     return after, [note, showing(shown(remaining) or after)]

@@ -58,10 +58,16 @@ class PowerStore(Protocol):
         ...
 
     async def cancel_power(
-        self, machine_id: str, *, now: datetime, who: str, versions: Collection[int] | None = None
+        self,
+        machine_id: str,
+        *,
+        now: datetime,
+        who: str,
+        why: str = "",
+        versions: Collection[int] | None = None,
     ) -> Ordered | None:
         """Withdraw the pending command of a machine that nobody has begun: its row, the Description (annotation
-        `Cancelled powercycle for "<id>"`), and two messages, the command's with `cancelled`.
+        `Cancelled powercycle for "<id>"`), and two messages, the command's with `cancelled`. Row and history say why.
 
         None: no command is pending; a `PowerCycle` flag that stands without one is taken down all the same. Raises
         `PowerRefused` when an agent has begun, `MachineNotFound`, `VersionMismatch`.

@@ -94,7 +94,13 @@ class SqlPower(SqlRows):
         return answer
 
     async def cancel_power(
-        self, machine_id: str, *, now: datetime, who: str, versions: Collection[int] | None = None
+        self,
+        machine_id: str,
+        *,
+        now: datetime,
+        who: str,
+        why: str = "",
+        versions: Collection[int] | None = None,
     ) -> Ordered | None:
         """See the protocol."""
 
@@ -106,8 +112,8 @@ class SqlPower(SqlRows):
             if entry is None:
                 lowered = partial(cancel_power_cycle, machine_id=machine_id, user=who, now=now)
                 return None, self._change(session, Order({machine_id: [lowered]}, now, who), machine, None)
-            withdrawn, changes = power_entries.withdrawal(entry, entries, now=now, who=who)
-            edits = self._change(session, Order({machine_id: changes}, now, who), machine, withdrawn)
+            withdrawn, changes = power_entries.withdrawal(entry, entries, now=now, who=who, why=why)
+            edits = self._change(session, Order({machine_id: changes}, now, who, why), machine, withdrawn)
             return Ordered(withdrawn.record, edits[0].after, is_new=False), edits
 
         return await self._remembering(work)

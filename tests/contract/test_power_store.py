@@ -390,6 +390,16 @@ async def test_what_nobody_has_begun_can_be_withdrawn(store: WholeStore) -> None
     assert (await power_lines(store))[-1][:2] == ("al@example.com", "available, cycle cancelled")
 
 
+async def test_a_withdrawal_may_say_why(store: WholeStore) -> None:
+    await ready(store)
+    wish = await ordered(store, command())
+
+    await store.cancel_power("skia-1", now=later(3), who="jo", why="a task runs")
+
+    assert (await record_of(store, wish)).text == "withdrawn by jo: a task runs"
+    assert (await power_lines(store))[-1] == ("jo", "available, cycle cancelled", "a task runs")
+
+
 async def test_the_withdrawal_is_a_message_of_its_own(store: WholeStore) -> None:
     """A reader that drops messages it has seen must not drop it."""
     await ready(store)
