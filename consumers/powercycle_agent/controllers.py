@@ -103,7 +103,7 @@ class Line:
         job = self._queue.get(command_id)
         if isinstance(job, Order):
             del self._queue[command_id]
-            self._decline(job.command, PowerStatus.CANCELLED, "withdrawn")
+            self._leave_undone(job.command)
 
     def is_busy_with(self, command_id: str) -> bool:
         """Whether it waits, is under way, or has left a port owed."""
@@ -189,7 +189,7 @@ class Line:
         executor = self._crew.executor
         match job:
             case Order(command) if command.id in self._withdrawn:
-                self._decline(command, PowerStatus.CANCELLED, "withdrawn")
+                self._leave_undone(command)
                 return None
             case Order() if self._is_retired:
                 self._others.add(job)
@@ -229,6 +229,10 @@ class Line:
             case Resume(entry):
                 log.error("command_not_carried_on", command=entry.command.id, reason=reason)
                 entry.release()  # the journal keeps it
+
+    def _leave_undone(self, command: PowerCommand) -> None:
+        """It was withdrawn: by whom and why, the lab knows and we do not."""
+        self._decline(command, PowerStatus.CANCELLED, "")
 
     def _decline(self, command: PowerCommand, status: PowerStatus, text: str) -> None:
         self._crew.executor.decline(command, status, text)

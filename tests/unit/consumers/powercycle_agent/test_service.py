@@ -173,6 +173,7 @@ async def test_commands_wait_their_turn_and_may_be_withdrawn_or_expire_meanwhile
 
     assert lab.statuses(first) == CYCLE
     assert lab.statuses(withdrawn) == [PowerStatus.CANCELLED]
+    assert lab.steps(withdrawn)[-1].text == "", "the lab knows who withdrew it"
     assert lab.statuses(expiring) == [PowerStatus.EXPIRED]
     assert host.switch().switched == ["off 1", "on 1", "on 2"]
 
