@@ -23,11 +23,12 @@ from tests.servers.kafka import KAFKA, VERSION
 from tests.servers.kinds import temporary_folder
 
 PATIENCE_S: Final = 60.0
-SESSION_S: Final = 1.0
+BRIEF_S: Final = 2.0
+"""For sessions and patience that a test has run out; with others a busy computer is given time."""
 
 
 def broker_of(address: str, prefix: str = "labkeeper", **options: Any) -> KafkaBroker:
-    options = {"session": timedelta(seconds=SESSION_S), "patience": timedelta(seconds=2), **options}
+    options = {"session": timedelta(seconds=10), "patience": timedelta(seconds=60), **options}
     return KafkaBroker(KafkaSettings((address,)), Catalogue(prefix=prefix), **options)
 
 

@@ -73,7 +73,7 @@ async def go_on(broker: Broker, story: Story, times: int = 20) -> None:
 
 async def said(log: Path, pattern: str) -> None:
     """Once the log has it."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not re.search(pattern, await asyncio.to_thread(log.read_text)):
             await asyncio.sleep(0.1)
 
@@ -176,7 +176,7 @@ async def test_a_faust_worker_ends_when_asked_to_although_kafka_is_away(
             began = time.monotonic()
             code = await asyncio.to_thread(stop, process)
     text = await asyncio.to_thread(log.read_text)
-    assert time.monotonic() - began < END_S + 5, text
+    assert time.monotonic() - began < END_S + 30, text
     assert code == 0, text
     assert "Traceback" not in text
 

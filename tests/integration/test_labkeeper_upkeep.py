@@ -64,7 +64,7 @@ async def test_a_database_that_is_away_is_not_waited_for_to_tell_its_state() -> 
 
     assert (result.code, result.out) == (7, "")
     assert "Connection refused" in result.err
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 25  # 30 s is the rule
 
 
 async def test_a_new_version_is_prepared_for_while_the_old_one_runs(database_url: str) -> None:

@@ -115,7 +115,7 @@ def test_an_interrupted_supervisor_stops_its_server(folder: Path, supervisor: su
     assert supervisor.stdout is not None
     supervisor.stdout.readline()
     supervisor.send_signal(signal.SIGINT)
-    assert supervisor.wait(timeout=30) == 0
+    assert supervisor.wait(timeout=120) == 0
     assert running_dsn(folder) is None
 
 

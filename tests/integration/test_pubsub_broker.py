@@ -32,7 +32,7 @@ from tests.servers.kinds import TestServer
 
 pytestmark = pytest.mark.integration
 
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 60.0
 DEADLINE: Final = timedelta(seconds=2)
 PAUSE_S: Final = 0.3
 """Several rounds of the server, in which it sends what it may."""
@@ -183,7 +183,7 @@ class TestOnGooglesServer:
         began = time.monotonic()
         async with fake.subscribe(MACHINE_EVENTS, group="readers") as subscription:
             assert values(messages_of(await take(subscription, 1))) == [1]
-        assert time.monotonic() - began < 5  # the ack deadline has 10 s
+        assert time.monotonic() - began < 9  # the ack deadline has 10 s
 
     async def test_topics_are_made_once(self, fake: PubsubBroker) -> None:
         assert {report.state for report in await fake.create_topics()} == {TopicState.UNCHANGED}
@@ -238,7 +238,7 @@ class TestLeases:
             died = time.monotonic()
             async with broker.subscribe(MACHINE_EVENTS, group="readers") as heir:
                 again = messages_of(await take(heir, 50))
-            assert time.monotonic() - died < DEADLINE.total_seconds() + 5
+            assert time.monotonic() - died < DEADLINE.total_seconds() + 20
             with pytest.raises(LeaseLost, match="held for too long"):
                 await dying.acknowledge(lost[0])
         assert values(again) == list(range(50))

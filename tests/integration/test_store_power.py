@@ -19,7 +19,7 @@ from schemas.power import PowerAction, PowerCommand, PowerStatus, PowerStep
 pytestmark = pytest.mark.integration
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-DEADLINE_S = 20
+DEADLINE_S = 120
 
 
 def command() -> PowerCommand:

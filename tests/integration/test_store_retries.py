@@ -72,7 +72,7 @@ def counted_toggle(before: Description) -> Description:
 
 
 async def waiting_for_a_lock(cursor: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             cursor.execute(
                 "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -238,9 +238,14 @@ async def test_failing_commits_lose_nothing_and_repeat_nothing(url: str) -> None
 # --- lost connections --------------------------------------------------------------------------------------------------
 
 
-def terminate_until(url: str, stop: threading.Event, killed: list[int]) -> None:
+def terminate_until(url: str, stop: threading.Event, done: list[str], killed: list[int]) -> None:
+    """Whenever something more is done: on a busy computer nothing would ever get through otherwise."""
+    seen = -1
     with administrator(url) as cursor:
         while not stop.wait(0.01):
+            if len(done) == seen:
+                continue
+            seen = len(done)
             cursor.execute(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'labkeeper'"
@@ -250,15 +255,18 @@ def terminate_until(url: str, stop: threading.Event, killed: list[int]) -> None:
 
 async def test_killed_backends_lose_nothing_and_repeat_nothing(url: str) -> None:
     stop = threading.Event()
+    done: list[str] = []
     killed: list[int] = []
-    killer = threading.Thread(target=terminate_until, args=(url, stop, killed))
+    killer = threading.Thread(target=terminate_until, args=(url, stop, done, killed))
     retries: Counter[str] = Counter()
     ids = [f"m{number}" for number in range(4)]
 
     async def work(store: SqlStore, machine_id: str) -> None:
         for _ in range(20):
             await store.update(machine_id, toggled_power, now=NOW, create=True)
+            done.append(machine_id)
             await store.update_many({each: [count] for each in ids}, now=NOW)
+            done.append(machine_id)
 
     async with opened(url, retries) as store:
         killer.start()
@@ -332,7 +340,7 @@ async def test_a_database_out_of_reach_is_given_up_in_time(tmp_path: Any) -> Non
     with pytest.raises(StoreUnavailable):
         await store.check()
 
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25  # 30 s is the rule
     await store.close()
 
 
@@ -349,7 +357,7 @@ async def test_closing_ends_the_wait_for_a_database_out_of_reach(tmp_path: Any) 
         on_retry=tell,
     )
     update = asyncio.create_task(store.update("m1", count, now=NOW))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await first.wait()
         await store.close()
 
@@ -364,7 +372,7 @@ async def test_a_process_that_is_to_stop_does_not_insist_on_a_database_out_of_re
     update = asyncio.create_task(store.update("m1", count, now=NOW))
     store.hurry()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(StoreUnavailable):
                 await update
             with pytest.raises(StoreUnavailable):

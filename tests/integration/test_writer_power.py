@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 CLOCK = SystemClock()
 CYCLE = (PowerStatus.ACCEPTED, PowerStatus.OFF, PowerStatus.ON, PowerStatus.DONE)
-DEADLINE_S = 20
+DEADLINE_S = 120
 
 
 class Lab:
@@ -140,7 +140,7 @@ async def test_everybody_sees_each_step_of_a_command(lab: Lab) -> None:
     assert [each.description.power_status for each in seen] == ["queued", *CYCLE]
     versions = [each.version for each in seen]
     assert versions == sorted(set(versions))
-    assert min(took) < 1.0
+    assert min(took) < 5.0
 
 
 async def test_two_writers_share_the_work_and_a_flood_of_results_comes_to_the_end(lab: Lab) -> None:

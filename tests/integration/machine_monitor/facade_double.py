@@ -57,7 +57,7 @@ class FacadeDouble:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that requests bring about."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()

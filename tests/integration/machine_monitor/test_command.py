@@ -67,7 +67,7 @@ async def test_a_monitor_reports_until_it_is_asked_to_stop(facade: FacadeDouble,
     )
     await facade.got(3)
     process.send_signal(signal.SIGTERM)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         _, err = await process.communicate()
     assert process.returncode == 0, err
     assert [event.sequence for event in facade.events[:3]] == [0, 1, 2]

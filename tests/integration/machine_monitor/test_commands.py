@@ -24,7 +24,7 @@ def runner(toolbox: Toolbox) -> CommandRunner:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -84,8 +84,11 @@ async def test_a_tool_that_overstays_is_killed_with_all_it_started(
 ) -> None:
     child = tmp_path / "child"
     toolbox.add("tool", f"sleep 600 & echo $! > '{child}.new'; mv '{child}.new' '{child}'; wait")
-    with pytest.raises(CommandFailed, match=r"tool: no answer within 0\.5 s"):
-        await runner.run("tool", within=timedelta(seconds=0.5))
+    for seconds in (0.5, 5, 50):
+        with pytest.raises(CommandFailed, match=f"tool: no answer within {seconds:g} s"):
+            await runner.run("tool", within=timedelta(seconds=seconds))
+        if child.exists():  # else it had no time to begin
+            break
     await until(lambda: child.exists() and not is_running(child))
 
 
@@ -119,7 +122,7 @@ async def test_a_daemon_that_a_tool_leaves_behind_is_not_waited_for(
     try:
         output = await runner.run("adb", "get-state", within=timedelta(seconds=60))
         assert output.stdout == "device\n"
-        assert time.monotonic() - started < 30
+        assert time.monotonic() - started < 55
         assert is_running(daemon)
     finally:
         os.kill(int(daemon.read_text()), 9)

@@ -86,7 +86,7 @@ async def running(settings: MonitorSettings, tools: Toolbox) -> AsyncIterator[No
         yield
     finally:
         stop.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await monitor
 
 
@@ -143,7 +143,7 @@ async def test_events_wait_while_the_facade_is_away_and_arrive_in_order(
         await facade.got(2)
         await facade.go()
         spool = settings.state_dir / "spool"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(list(spool.glob("*.event"))) < 5:
                 await asyncio.sleep(0.01)
         before = len(facade.events)
@@ -162,7 +162,7 @@ async def test_a_monitor_that_ends_leaves_its_events_to_the_next(
     facade.event_status = lambda _event: 503
     async with running(settings, tools):
         spool = settings.state_dir / "spool"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not list(spool.glob("*.event")):
                 await asyncio.sleep(0.01)
     facade.event_status = lambda _event: 200
@@ -213,7 +213,7 @@ async def test_the_report_of_a_quarantine_is_not_lost(
 
     facade.event_status = away
     async with running(settings, tools):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await refused.wait()
         assert file.exists()
     facade.event_status = lambda _event: 200
@@ -376,7 +376,7 @@ async def test_what_operators_set_reaches_a_monitor_that_has_only_a_broker(
         assert await kinds(broker, 2) == ["android", "standalone"]
     finally:
         stop.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await monitor
     await broker.close()
 
@@ -388,7 +388,7 @@ async def tell(broker: MemoryBroker, description: Description) -> None:
 
 async def kinds(broker: MemoryBroker, count: int) -> list[str | None]:
     """Of the devices that were reported, as soon as there are so many."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(messages := await broker.fetch(MACHINE_EVENTS)) < count:
             await asyncio.sleep(0.01)
     return [Event.model_validate_json(message.value).device_kind for message in messages]

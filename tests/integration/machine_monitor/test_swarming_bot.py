@@ -142,9 +142,7 @@ async def test_the_bot_and_its_children_end_with_the_monitor(bot: SwarmingBot, t
         (start,) = await started(tmp_path, 1)
     assert isinstance(start["pid"], int)
     assert isinstance(start["child"], int)
-    async with asyncio.timeout(10):
-        while any(is_running(pid) for pid in (start["pid"], start["child"])):
-            await asyncio.sleep(0.02)
+    await ended(start["pid"], start["child"])
 
 
 async def test_what_a_bot_left_behind_ends_before_the_next_one_starts(
@@ -157,7 +155,13 @@ async def test_what_a_bot_left_behind_ends_before_the_next_one_starts(
     async with running(bot):
         first, *_ = await started(tmp_path, 2)
         assert isinstance(first["child"], int)
-        assert not is_running(first["child"])
+        await ended(first["child"])
+
+
+async def ended(*pids: int) -> None:
+    async with asyncio.timeout(60):
+        while any(is_running(pid) for pid in pids):
+            await asyncio.sleep(0.02)
 
 
 def is_running(pid: int) -> bool:
@@ -170,7 +174,7 @@ def is_running(pid: int) -> bool:
 async def test_a_failed_download_is_tried_again(bot: SwarmingBot, server: Server, tmp_path: Path) -> None:
     server.code_status = 503
     async with running(bot):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while server.downloads < 2:
                 await asyncio.sleep(0.02)
         server.code_status = 200

@@ -279,7 +279,7 @@ async def test_a_reader_that_stops_during_the_initial_state_is_cut_off(impatient
 
 
 async def test_a_reader_that_lags_and_catches_up_misses_nothing() -> None:
-    async with running(stream_buffer_bytes=10_000) as lab:
+    async with running(stream_buffer_bytes=10_000, stream_patience=timedelta(minutes=5)) as lab:
         await lab.machine()
         async with watching(lab, FLEET_STREAM) as client:
             await client.until("synced")
