@@ -26,8 +26,12 @@ class _Line:
     problem: str
 
 
+def _complete(_context: click.Context, _argument: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in Registry.installed().names if name.startswith(incomplete)]
+
+
 @click.command("drivers")
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=_complete)
 @output_option
 def drivers_command(kind: str | None, output: str) -> int:
     """List the kinds of controllers that a power configuration may name, and the packages that bring them.

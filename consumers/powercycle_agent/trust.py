@@ -54,9 +54,21 @@ def _fingerprints(
     return frozenset(value.rstrip("=") for value in values)
 
 
+def _complete(context: click.Context, _argument: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the controllers in the file that was typed before."""
+    try:
+        controllers = _controllers(context.params["file"])
+    except CommandFailed:
+        return []
+    speak_ssh = [one for one in controllers if isinstance(one.settings, SshSettings)]
+    return [one.name for one in speak_ssh if one.name.startswith(incomplete)] or [
+        one.label for one in speak_ssh if one.label.startswith(incomplete)
+    ]
+
+
 @click.command("trust")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.argument("controllers", nargs=-1, metavar="[CONTROLLER]...")
+@click.argument("controllers", nargs=-1, metavar="[CONTROLLER]...", shell_complete=_complete)
 @click.option("--yes", "-y", is_flag=True, help="Believe whatever key a device shows.")
 @click.option(
     "--fingerprint",

@@ -30,7 +30,7 @@ _STYLES: Final = {
 
 _HELP: Final = """Say what self-healing would do, and why.
 
-The rules are those of `labkeeper watchdog --heal-policy`. What it has done stands in `labkeeper machines history`.
+The rules are those of `labkeeper up --heal-policy`, or of `labkeeper watchdog`. What it has done stands in `labkeeper machines history`.
 
 \b
   labkeeper heal explain rack4-07

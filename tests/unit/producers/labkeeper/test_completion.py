@@ -71,12 +71,26 @@ def _values(result: Result) -> list[str]:
         ("machines list --out", ["--output"]),
         ("machines list --output ", ["table", "json", "name"]),
         ("machines set-device a", ["adb"]),
+        ("power drivers edge", ["edgeswitch"]),
     ],
 )
 def test_commands_options_and_choices_complete(typed: str, offered: list[str]) -> None:
     result = labkeeper(**_variables(typed), LABKEEPER_URL="http://127.0.0.1:1")
 
     assert [value for value in _values(result) if value] == offered
+
+
+def test_controllers_complete_from_the_file_that_was_named(tmp_path: Path) -> None:
+    file = tmp_path / "rack.json5"
+    entry = "{ address: '10.0.0.1', user: 'u', ports: {} }"
+    plug = "{ address: 'http://10.0.0.2', ports: {} }"
+    file.write_text(
+        f"{{ edgeswitch: {{ sw1: {entry} }}, mpower: {{ strip: {entry} }}, tasmota: {{ s: {plug} }} }}"
+    )
+
+    assert _values(labkeeper(**_variables(f"power trust {file} s"))) == ["sw1", "strip"]
+    assert _values(labkeeper(**_variables(f"power trust {file} mp"))) == ["mpower/strip"]
+    assert labkeeper(**_variables(f"power trust {tmp_path} s")).lines in ([], [""])
 
 
 async def test_names_of_machines_complete_from_the_facade(facade: FacadeDouble) -> None:
