@@ -65,72 +65,86 @@ def asyncapi(version: str) -> dict[str, Any]:
     """The topics, what they carry and who writes and reads them, as AsyncAPI 3.0."""
     return {
         "asyncapi": "3.0.0",
-        "info": {
-            "title": "Labkeeper",
-            "version": version,
-            "description": "The key of a message is the machine id, on `fleet.stats` the pool; messages with one key keep their order. "
-            "On Kafka it is the record's key. On Pub/Sub it is the attribute `labkeeper_key`, and the ordering key is the "
-            "number of the partition, in decimal: CRC-32 of the key, modulo the number of partitions. The value is bare JSON; "
-            "metadata travels as CloudEvents binary-mode headers, on Pub/Sub as attributes. A message without them is accepted.",
-            "license": {"name": "Apache-2.0"},
-        },
+        "info": _info(version),
         "defaultContentType": "application/json",
-        "channels": {
-            "machineEvents": _channel(topics.MACHINE_EVENTS, "MachineEvent"),
-            "machineChanges": _channel(topics.MACHINE_CHANGES, "MachineChange", "MachineDeleted"),
-            "fleetStats": _channel(topics.FLEET_STATS, "FleetStats"),
-            "powerCommands": _channel(topics.POWER_COMMANDS, "PowerCommand"),
-            "powerResults": _channel(topics.POWER_RESULTS, "PowerStep", "ControllerReport"),
-            "deadMachineEvents": _channel(topics.dead_letters_of(topics.MACHINE_EVENTS), "DeadLetter"),
-            "deadPowerResults": _channel(topics.dead_letters_of(topics.POWER_RESULTS), "DeadLetter"),
+        "channels": _channels(),
+        "operations": {**_machine_operations(), **_power_operations()},
+        "components": {"messages": {**_machine_messages(), **_power_messages(), **_bare_messages()}},
+    }
+
+
+def _info(version: str) -> dict[str, Any]:
+    return {
+        "title": "Labkeeper",
+        "version": version,
+        "description": "The key of a message is the machine id, on `fleet.stats` the pool; messages with one key keep their order. "
+        "On Kafka it is the record's key. On Pub/Sub it is the attribute `labkeeper_key`, and the ordering key is the "
+        "number of the partition, in decimal: CRC-32 of the key, modulo the number of partitions. The value is bare JSON; "
+        "metadata travels as CloudEvents binary-mode headers, on Pub/Sub as attributes. A message without them is accepted.",
+        "license": {"name": "Apache-2.0"},
+    }
+
+
+def _channels() -> dict[str, Any]:
+    return {
+        "machineEvents": _channel(topics.MACHINE_EVENTS, "MachineEvent"),
+        "machineChanges": _channel(topics.MACHINE_CHANGES, "MachineChange", "MachineDeleted"),
+        "fleetStats": _channel(topics.FLEET_STATS, "FleetStats"),
+        "powerCommands": _channel(topics.POWER_COMMANDS, "PowerCommand"),
+        "powerResults": _channel(topics.POWER_RESULTS, "PowerStep", "ControllerReport"),
+        "deadMachineEvents": _channel(topics.dead_letters_of(topics.MACHINE_EVENTS), "DeadLetter"),
+        "deadPowerResults": _channel(topics.dead_letters_of(topics.POWER_RESULTS), "DeadLetter"),
+    }
+
+
+def _machine_operations() -> dict[str, Any]:
+    return {
+        "takeEvents": _operation(
+            "receive", "machineEvents", "The description writer applies events to rows."
+        ),
+        "tellChanges": _operation(
+            "send",
+            "machineChanges",
+            "The description writer and the outbox relay tell what became of a machine.",
+        ),
+        "tellStats": _operation(
+            "send",
+            "fleetStats",
+            "The fleet statistics tell of each pool, and of the whole fleet, window by window.",
+        ),
+        "parkEvents": _operation(
+            "send", "deadMachineEvents", "What can never be processed, with the reason."
+        ),
+    }
+
+
+def _machine_messages() -> dict[str, Any]:
+    return {
+        "MachineEvent": _message("What a machine reports", "event", envelope.EVENT_TYPE),
+        "MachineChange": _message(
+            "A machine's new state: all of it, with a version", "machine-change", envelope.CHANGE_TYPE
+        ),
+        "FleetStats": _message(
+            "How a pool did in a window; of two about the same window the later counts",
+            "fleet-stats",
+            envelope.STATS_TYPE,
+        ),
+    }
+
+
+def _bare_messages() -> dict[str, Any]:
+    """Those whose value is no model of ours."""
+    version = {envelope.ROW_VERSION: "Version of the deletion: of two messages the higher is newer."}
+    return {
+        "MachineDeleted": {
+            "summary": "The machine with this key was deleted; the value is empty",
+            "headers": _headers({**_HEADERS, **version}),
+            "payload": {"type": "null"},
         },
-        "operations": {
-            "takeEvents": _operation(
-                "receive", "machineEvents", "The description writer applies events to rows."
-            ),
-            "tellChanges": _operation(
-                "send",
-                "machineChanges",
-                "The description writer and the outbox relay tell what became of a machine.",
-            ),
-            "tellStats": _operation(
-                "send",
-                "fleetStats",
-                "The fleet statistics tell of each pool, and of the whole fleet, window by window.",
-            ),
-            "parkEvents": _operation(
-                "send", "deadMachineEvents", "What can never be processed, with the reason."
-            ),
-            **_power_operations(),
-        },
-        "components": {
-            "messages": {
-                "MachineEvent": _message("What a machine reports", "event", envelope.EVENT_TYPE),
-                "MachineChange": _message(
-                    "A machine's new state: all of it, with a version", "machine-change", envelope.CHANGE_TYPE
-                ),
-                "FleetStats": _message(
-                    "How a pool did in a window; of two about the same window the later counts",
-                    "fleet-stats",
-                    envelope.STATS_TYPE,
-                ),
-                **_power_messages(),
-                "MachineDeleted": {
-                    "summary": "The machine with this key was deleted; the value is empty",
-                    "headers": _headers(
-                        {
-                            **_HEADERS,
-                            envelope.ROW_VERSION: "Version of the deletion: of two messages the higher is newer.",
-                        }
-                    ),
-                    "payload": {"type": "null"},
-                },
-                "DeadLetter": {
-                    "summary": "The original bytes of a message that could not be processed",
-                    "headers": _headers({**_HEADERS, **_DEAD_HEADERS}),
-                    "payload": {},
-                },
-            }
+        "DeadLetter": {
+            "summary": "The original bytes of a message that could not be processed",
+            "headers": _headers({**_HEADERS, **_DEAD_HEADERS}),
+            "payload": {},
         },
     }
 
