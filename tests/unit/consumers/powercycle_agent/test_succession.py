@@ -194,7 +194,6 @@ async def test_a_command_that_waits_for_a_controller_which_changes_is_begun_by_i
         await until(lambda: bool(lab.reports("m1")))
         async with Locks(host.settings.locks).hold("fake/rack4", patience_s=5):
             command = lab.order(new())
-            await until(lambda: bool(lab.listeners))
             host.configure(controller(ports={"m1": "7"}))
             await until(lambda: host.switch().opened == 2)
         await ended(lab, command)
