@@ -14,7 +14,8 @@ import click
 
 from consumers.powercycle_agent.configuration import read_configuration
 from consumers.powercycle_agent.drivers.errors import DriverError
-from consumers.powercycle_agent.drivers.ssh import HostKey, SshSettings, host_key
+from consumers.powercycle_agent.drivers.ssh import HostKey, host_key
+from consumers.powercycle_agent.drivers.ssh_settings import SshSettings
 from consumers.powercycle_agent.inventory import Controller
 from consumers.powercycle_agent.known_hosts import Judgement, KnownHosts, Standing
 from consumers.powercycle_agent.places import known_hosts

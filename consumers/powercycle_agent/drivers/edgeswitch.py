@@ -28,7 +28,8 @@ from consumers.powercycle_agent.drivers.confirmation import confirm
 from consumers.powercycle_agent.drivers.errors import NotConfirmed, TurnedAway, UnknownPort
 from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState
 from consumers.powercycle_agent.drivers.secrets import Secrets
-from consumers.powercycle_agent.drivers.ssh import SshLink, SshSettings, login_password
+from consumers.powercycle_agent.drivers.ssh import SshLink
+from consumers.powercycle_agent.drivers.ssh_settings import SshSettings
 from consumers.powercycle_agent.drivers.terminal import (
     CLI_PROMPT,
     QUESTION,
@@ -194,7 +195,7 @@ class SwitchCli:
         return answer
 
     def _password(self) -> str:
-        return login_password(self._settings, self._secrets)
+        return self._settings.password_from(self._secrets, self._target)
 
     def _enable_password(self) -> str:
         given = self._settings.enable_password

@@ -23,7 +23,8 @@ from consumers.powercycle_agent.drivers.confirmation import confirm
 from consumers.powercycle_agent.drivers.errors import NotConfirmed, UnknownPort
 from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState
 from consumers.powercycle_agent.drivers.secrets import Secrets
-from consumers.powercycle_agent.drivers.ssh import SshLink, SshSettings, run
+from consumers.powercycle_agent.drivers.ssh import SshLink, run
+from consumers.powercycle_agent.drivers.ssh_settings import SshSettings
 
 _PORTS: Final = frozenset(str(number) for number in range(1, 9))
 _STATES: Final = {"0": PortState.OFF, "1": PortState.ON}

@@ -16,7 +16,7 @@ class PasswordSettings(LimitedSettings):
     password_file: str | None = None
     """File whose content is the password."""
     password_env: str | None = None
-    """Name of the environment variable; `POWERCYCLE_PASSWORD` by default."""
+    """Name of the environment variable; by default `POWERCYCLE_PASSWORD`, where a password is needed."""
 
     @property
     def names_a_password(self) -> bool:

@@ -6,16 +6,14 @@ What asyncssh raises is translated here, once, and what it is told stays out of 
 from __future__ import annotations
 
 import asyncio
-import re
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import asyncssh
 from asyncssh.packet import PacketDecodeError
-from pydantic import Field, SecretStr, field_validator, model_validator
 
 from consumers.powercycle_agent.drivers.errors import (
     DriverError,
@@ -25,9 +23,10 @@ from consumers.powercycle_agent.drivers.errors import (
     UnknownPort,
     Unreachable,
 )
-from consumers.powercycle_agent.drivers.limits import LimitedSettings, connecting_within, within
+from consumers.powercycle_agent.drivers.limits import connecting_within, within
 from consumers.powercycle_agent.drivers.reasons import plainly
 from consumers.powercycle_agent.drivers.secrets import Secrets
+from consumers.powercycle_agent.drivers.ssh_settings import SSH_PORT, SshSettings
 
 OUTPUT_LIMIT: Final = 64 * 1024
 """Bytes that one command may write."""
@@ -36,8 +35,6 @@ _CLOSING_S: Final = 1
 _SHOWN: Final = 200
 _FIRST_TRY: Final = 1 / 3
 """Part of a call's time for which a connection from before is given its chance."""
-_SSH_PORT: Final = 22
-_HOST: Final = re.compile(r"[A-Za-z0-9.:_-]{0,253}")
 _NOBODY: Final[tuple[list[str], list[str], list[str]]] = ([], [], [])
 _MODERN: Final[dict[str, Any]] = {
     "kex_algs": "-*sha1",
@@ -54,72 +51,6 @@ Session = TypeVar("Session")
 Result = TypeVar("Result")
 
 
-class SshSettings(LimitedSettings):
-    """A controller that is spoken to over SSH."""
-
-    demanded = frozenset({"address", "user"})
-
-    address: str = ""
-    """Host name or IP address."""
-    user: Annotated[str, Field(max_length=64)] = ""
-    """Who logs in."""
-    ssh_port: Annotated[int, Field(ge=1, le=65535)] = _SSH_PORT
-    """Where its SSH server listens."""
-    password: SecretStr | None = None
-    """Stands here for everybody to read: `password_file` or `password_env` is better."""
-    password_file: str | None = None
-    """File whose content is the password."""
-    password_env: str | None = None
-    """Environment variable that has the password; by default `POWERCYCLE_PASSWORD`, where a password is needed."""
-    key_file: str | None = None
-    """Private key without passphrase."""
-    host_key: str | None = None
-    """The device's key, as `ssh-ed25519 AAAA…` or `SHA256:…`; by default it must be among the known hosts."""
-    legacy_ssh: bool = False
-    """Take algorithms that are no longer thought safe, such as `diffie-hellman-group1-sha1`. Only where a device has no better."""
-    confirm_s: Annotated[float, Field(gt=0, le=300)] = 2
-    """Seconds that a port may take to be as it was told."""
-    keep_open: Annotated[float, Field(ge=0, le=86400)] = 900
-    """Seconds that a connection is kept for the next command. 0: none is; for devices that have few to give."""
-
-    @model_validator(mode="after")
-    def _is_complete(self) -> SshSettings:
-        if not (self.address and self.user):
-            raise ValueError("You must specify a user and ip address.")
-        return self
-
-    @field_validator("address")
-    @classmethod
-    def _is_a_host(cls, value: str) -> str:
-        if not _HOST.fullmatch(value):
-            raise ValueError(
-                "must be a host name or an IP address, such as 10.0.0.5; another port goes into ssh_port"
-            )
-        return value
-
-    @field_validator("host_key")
-    @classmethod
-    def _is_a_key(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith("SHA256:"):
-            try:
-                asyncssh.import_public_key(value)
-            except asyncssh.KeyImportError:
-                raise ValueError("neither a public key nor a fingerprint that begins with SHA256:") from None
-        return value
-
-    @property
-    def place(self) -> str:
-        """Address and port."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{host}:{self.ssh_port}"
-
-    @property
-    def target(self) -> str:
-        """Names the device in errors."""
-        port = "" if self.ssh_port == _SSH_PORT else f" port {self.ssh_port}"
-        return f"{self.user}@{self.address}{port}"
-
-
 class _HostKeyCheck(asyncssh.SSHClient):
     """Asked about every host key that is not among the known hosts, and remembers which it was."""
 
@@ -134,7 +65,7 @@ class _HostKeyCheck(asyncssh.SSHClient):
         self.shown = key
         known = asyncssh.match_known_hosts(self._known, host, addr, port)[0]
         # Without a line for this port asyncssh goes by the host's, which is another device's.
-        of_host = asyncssh.match_known_hosts(self._known, host, addr, None)[0] if port != _SSH_PORT else []
+        of_host = asyncssh.match_known_hosts(self._known, host, addr, None)[0] if port != SSH_PORT else []
         self.was_another = bool(known) and known != of_host
         fingerprint = key.get_fingerprint()
         if self._pinned is not None:
@@ -307,7 +238,7 @@ async def host_key(settings: SshSettings) -> HostKey:
             raise
     if check.shown is None:
         raise TurnedAway(f"{settings.target} shows no host key")
-    host = settings.address if settings.ssh_port == _SSH_PORT else f"[{settings.address}]:{settings.ssh_port}"
+    host = settings.address if settings.ssh_port == SSH_PORT else f"[{settings.address}]:{settings.ssh_port}"
     public = check.shown.export_public_key().decode().split()
     return HostKey(f"{host} {public[0]} {public[1]}", check.shown.get_fingerprint())
 
@@ -331,24 +262,13 @@ async def run(connection: asyncssh.SSHClientConnection, command: str) -> tuple[i
     return status, written.decode("utf-8", "replace")
 
 
-def login_password(settings: SshSettings, secrets: Secrets) -> str:
-    """The password of the entry's user. Raises `TurnedAway` when there is none."""
-    return secrets.password(
-        given=settings.password.get_secret_value() if settings.password else None,
-        file=settings.password_file,
-        variable=settings.password_env,
-        what=settings.target,
-    )
-
-
 def _login(settings: SshSettings, secrets: Secrets, *, needs_password: bool) -> dict[str, Any]:
-    named = (settings.password, settings.password_file, settings.password_env)
     if settings.key_file is not None:
         return {"client_keys": [_private_key(settings)], "agent_path": None, "preferred_auth": "publickey"}
-    if not needs_password and not any(named):
+    if not needs_password and not settings.names_a_password:
         return {"preferred_auth": "publickey"}  # with the keys that the agent's user has
     return {
-        "password": login_password(settings, secrets),
+        "password": settings.password_from(secrets, settings.target),
         "client_keys": None,
         "agent_path": None,
         "preferred_auth": "password,keyboard-interactive",

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from consumers.powercycle_agent.drivers.protocol import DriverKind
-from consumers.powercycle_agent.drivers.ssh import SshSettings
+from consumers.powercycle_agent.drivers.ssh_settings import SshSettings
 from consumers.powercycle_agent.places import KNOWN_HOSTS_VARIABLE
 from consumers.powercycle_agent.registry import Registry
 from consumers.powercycle_agent.trust import trust_command

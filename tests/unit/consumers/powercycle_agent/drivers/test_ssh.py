@@ -15,7 +15,8 @@ from consumers.powercycle_agent.drivers.errors import DriverError, NotConfirmed,
 from consumers.powercycle_agent.drivers.mpower import KIND
 from consumers.powercycle_agent.drivers.protocol import PortState, PowerDriver
 from consumers.powercycle_agent.drivers.secrets import Secrets
-from consumers.powercycle_agent.drivers.ssh import SshSettings, host_key
+from consumers.powercycle_agent.drivers.ssh import host_key
+from consumers.powercycle_agent.drivers.ssh_settings import SshSettings
 from tests.power_devices.device import Mood
 from tests.power_devices.mpower import FakeMPower
 from tests.power_devices.ssh_device import PASSWORD, USER, key
