@@ -22,7 +22,7 @@ from consumers.powercycle_agent.registry import close_driver
 from consumers.powercycle_agent.settings import AgentSettings
 from consumers.powercycle_agent.switching import Relinquished
 from pipeline import logs
-from pipeline.broker.waiting import is_set_within
+from pipeline.broker.waiting import first_of, is_set_within
 from pipeline.clock import Clock
 from pipeline.errors import LabkeeperError
 from schemas.power import PowerCommand, PowerStatus
@@ -264,13 +264,7 @@ class Line:
     async def _probe_unless_woken(self) -> None:
         probing = asyncio.ensure_future(self._probe())
         waking = asyncio.ensure_future(self._wake.wait())
-        try:
-            await asyncio.wait({probing, waking}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waking.cancel()
-            if not probing.done():
-                probing.cancel()
-            await asyncio.wait({probing, waking})
+        await first_of(probing, waking)
         if not probing.cancelled():
             probing.result()
 

@@ -29,6 +29,7 @@ from consumers.powercycle_agent.switching import (
     names_of,
 )
 from pipeline import logs
+from pipeline.broker.waiting import first_of
 from pipeline.clock import Clock
 from schemas.power import PowerAction, PowerCommand, PowerMoment, PowerRecord, PowerStatus, PowerStep
 
@@ -264,15 +265,10 @@ class Executor:
             return False
         rebooting = asyncio.ensure_future(self._reboot(run.outlet.machine_id, how))
         hurrying = asyncio.ensure_future(run.hurry.wait())
-        try:
-            await asyncio.wait({rebooting, hurrying}, return_when=asyncio.FIRST_COMPLETED)
-            if not rebooting.done():
-                raise Relinquished("asked to end while the machine rebooted")
-            trouble = rebooting.result()
-        finally:
-            for task in (rebooting, hurrying):
-                task.cancel()
-            await asyncio.wait({rebooting, hurrying})
+        await first_of(rebooting, hurrying)
+        if rebooting.cancelled():
+            raise Relinquished("asked to end while the machine rebooted")
+        trouble = rebooting.result()
         if trouble:
             run.notes.append(f"the machine did not reboot over SSH ({trouble}), so its port was cycled")
         return not trouble

@@ -27,7 +27,7 @@ from consumers.powercycle_agent.reload import Configuration
 from consumers.powercycle_agent.settings import AgentSettings
 from consumers.powercycle_agent.standby import pay_debts_alone
 from pipeline import logs, metrics
-from pipeline.broker.waiting import is_set_within
+from pipeline.broker.waiting import first_of, is_set_within
 from pipeline.clock import Clock
 from pipeline.errors import Retryable
 from pipeline.retry import Backoff
@@ -100,7 +100,7 @@ class Agent:
         watching = asyncio.create_task(
             self._parts.configuration.watch(self._settings.reload_every, self._reconfigure)
         )
-        await _first_of(watching, asyncio.create_task(over.wait()))
+        await first_of(watching, asyncio.create_task(over.wait()))
         if not watching.cancelled():
             watching.result()
 
@@ -115,7 +115,7 @@ class Agent:
         """Wait for the lease, at most as long as one lasts."""
         gaining = asyncio.create_task(self._lease.is_gained_within(self._settings.lease.total_seconds() / 3))
         stopping = asyncio.create_task(stop.wait())
-        await _first_of(gaining, stopping)
+        await first_of(gaining, stopping)
         return not gaining.cancelled() and gaining.result() and not stop.is_set()
 
     async def _stand_by(self) -> None:
@@ -143,7 +143,7 @@ class Agent:
         working = asyncio.create_task(together(lines.run(), self._serve(lines)))
         self._lines = lines
         try:
-            await _first_of(
+            await first_of(
                 working, asyncio.create_task(self._lease.ended()), asyncio.create_task(stop.wait())
             )
         finally:
@@ -315,13 +315,3 @@ def _measure(step: PowerStep, entry: Entry) -> None:
     before = [moment.at for moment in (*entry.intent.before, *entry.moments) if moment.at <= step.at]
     since = before[-2] if len(before) > 1 else entry.command.requested_at
     metrics.POWER_STEP_SECONDS.labels(step.status.value).observe(max(0.0, (step.at - since).total_seconds()))
-
-
-async def _first_of(*tasks: asyncio.Task[None] | asyncio.Task[bool]) -> None:
-    """Wait for the first, cancel the others, and wait for them."""
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)

@@ -1,8 +1,19 @@
-"""Waiting for an event with a bound."""
+"""Waiting for an event with a bound, and for whichever of some tasks ends first."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+
+async def first_of(*tasks: asyncio.Future[Any]) -> None:
+    """Wait for the first, cancel the others, and wait until they have ended. Raises none of their errors."""
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
