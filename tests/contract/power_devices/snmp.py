@@ -51,7 +51,7 @@ USER_3: Final = {
     "priv": "aes128",
     "priv_password": PRIV_PASSWORD,
 }
-PATIENCE_S: Final = 2.0
+PATIENCE_S: Final = 20.0
 """pysnmp compiles its MIBs for a driver's first call, which takes a while on a busy machine; who does not answer is given up
 before that, after `answer_s` and one repetition."""
 SILENCE: Final = "agents meet a wrong community with silence"
