@@ -17,6 +17,7 @@ from pipeline.store.power_protocol import PowerStore
 from pipeline.store.protocol import LABKEEPER_USER, Updated
 from schemas.power import PowerStatus
 
+_QUEUED: Final = PowerStatus.QUEUED.value
 _WHY: Final = "the machine runs a task; to end it that way, use force"
 
 log = logs.get_logger()
@@ -26,7 +27,7 @@ async def let_tasks_go_first(store: PowerStore, updated: Sequence[Updated], *, n
     """Withdraw commands of these machines that wait while a task runs. Asks the store about such machines only."""
     for each in updated:
         machine = each.after
-        if machine.power_status == PowerStatus.QUEUED.value and machine.is_busy:
+        if machine.power_status == _QUEUED and machine.is_busy:  # for every report of every machine
             await _look(store, each, now)
 
 
