@@ -24,7 +24,7 @@ from pipeline import logs, metrics
 from pipeline.broker.deadletter import DeadLetters
 from pipeline.broker.protocol import Batch, Broker, Received, Subscription
 from pipeline.broker.reading import until_stopped
-from pipeline.broker.waiting import is_set_within
+from pipeline.broker.waiting import first_of, is_set_within
 from pipeline.clock import Clock
 from pipeline.errors import LeaseLost
 from pipeline.mandate import Mandate, Overtaken
@@ -186,12 +186,7 @@ class _Session:
         """Wait so long, unless there is too much in hand or the end has come."""
         stopped = asyncio.ensure_future(self._stop.wait())
         full = asyncio.ensure_future(is_set_within(self._full, seconds))
-        try:
-            await asyncio.wait({stopped, full}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopped.cancel()
-            full.cancel()
-            await asyncio.wait({stopped, full})  # not one by one: their cancellations could hide ours
+        await first_of(stopped, full)
 
     def _has_news(self) -> bool:
         return bool(self._counted) or self._saved_floor != self._ledger.floor

@@ -13,7 +13,7 @@ async def first_of(*tasks: asyncio.Future[Any]) -> None:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.wait(tasks)  # not one by one: their cancellations could hide ours
 
 
 async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
