@@ -13,7 +13,14 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from pipeline.broker.kafka_config import parse_servers, read_config
-from pipeline.errors import LabkeeperError, MachineNotFound, Retryable, TooManyRejects, TurnedAway
+from pipeline.errors import (
+    LabkeeperError,
+    MachineNotFound,
+    Misconfigured,
+    Retryable,
+    TooManyRejects,
+    TurnedAway,
+)
 from pipeline.facade_access import TOKEN_VARIABLE
 from pipeline.processor.pools import Pools
 from pipeline.settings import (
@@ -30,16 +37,21 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class ExitCode(IntEnum):
-    """What a command's exit code means."""
+    """What a command's exit code means, the same for every command. Told in `labkeeper --help` and docs/operations.md."""
 
     OK = 0
     FAILED = 1
+    """It could not be done, or not all of it, for a reason that has no code of its own."""
     USAGE = 2
+    """What was typed is wrong, or a setting, a file of settings or the environment is: it ends so again until that is changed."""
     NOT_FOUND = 3
     DENIED = 4
+    """Who we say we are may not do this, or nobody believes it."""
     CONFLICT = 5
+    """It goes against the state of things: somebody else's command, another version, a database that does not fit."""
     TIMED_OUT = 6
     UNREACHABLE = 7
+    """A façade, database or broker is away: the same may work in a moment."""
 
 
 class CommandFailed(LabkeeperError):
@@ -80,6 +92,8 @@ def exit_code_of(error: LabkeeperError) -> ExitCode:
         return ExitCode.CONFLICT
     if isinstance(error, TurnedAway):
         return ExitCode.DENIED
+    if isinstance(error, Misconfigured):
+        return ExitCode.USAGE
     return ExitCode.UNREACHABLE if isinstance(error, Retryable) else ExitCode.FAILED
 
 

@@ -144,11 +144,13 @@ def add_token(path: Path, role: Role, name: str) -> str:
             else "an e-mail address will do"
         )
         raise CommandFailed(
-            f"{name!r} cannot be a token's name: letters, digits and any of . _ @ + - ({what})"
+            f"{name!r} cannot be a token's name: letters, digits and any of . _ @ + - ({what})",
+            ExitCode.USAGE,
         )
     if name == LABKEEPER_USER and role is not Role.MACHINE:
         raise CommandFailed(
-            f"{name!r} signs what happens by itself, such as self-healing: choose another name"
+            f"{name!r} signs what happens by itself, such as self-healing: choose another name",
+            ExitCode.USAGE,
         )
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     try:

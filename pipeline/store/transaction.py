@@ -344,4 +344,12 @@ def _connection_options(dsn: str) -> dict[str, str]:
         raise Misconfigured(
             "the database address is neither a URL such as postgresql://user@host/database nor a list of settings"
         ) from error
+    # the library says so only when it connects, in the words of a fault that may pass
+    wrong = [port for port in given.get("port", "").split(",") if port and not _is_port(port)]
+    if wrong:
+        raise Misconfigured(f"the database address has the port {wrong[0]!r}: give a number from 1 to 65535")
     return {**_CONNECTION_DEFAULTS, **given}
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 1 << 16

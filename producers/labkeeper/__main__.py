@@ -29,8 +29,8 @@ Every command explains itself: labkeeper COMMAND --help.
 """
 
 _EPILOG: Final = """\b
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 denied,
-5 conflict, 6 timed out, 7 unreachable.
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not found,
+4 denied, 5 conflict, 6 timed out, 7 unreachable.
 More to read: README.md and docs/ in the source; http://127.0.0.1:8000/docs
 describes the HTTP API while `labkeeper up` runs.
 """

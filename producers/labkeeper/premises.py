@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pipeline.command import CommandFailed
+from pipeline.command import CommandFailed, ExitCode
 
 _LARGEST_LOG: Final = 5_000_000
 _KEPT_LOGS: Final = 3
@@ -84,7 +84,8 @@ def occupied(data: Path, *, url: str) -> Iterator[Premises]:
         lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise CommandFailed(
-            f"cannot write to the data folder {data} ({error.strerror}): name another one with --data"
+            f"cannot write to the data folder {data} ({error.strerror}): name another one with --data",
+            ExitCode.USAGE,
         ) from error
     try:
         crashed = _take(lock, data)
@@ -120,7 +121,7 @@ def check_port(host: str, port: int, *, patient: bool) -> None:
     deadline = time.monotonic() + (_PREDECESSOR_S if patient else 0)
     while (reason := _trouble_with(host, port)) is not None:
         if reason.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
-            raise CommandFailed(_explained(host, port, reason)) from reason
+            raise CommandFailed(_explained(host, port, reason), ExitCode.USAGE) from reason
         time.sleep(_POLL_S)
 
 

@@ -155,7 +155,8 @@ def _check_token(settings: LabSettings) -> None:
     if needed and not any(os.environ.get(name) for name in _TOKEN_VARIABLES):
         raise CommandFailed(
             "with --tokens the computer's own monitor and the simulator need a token as well: make one with `labkeeper "
-            f"token new --role operator --name up --file {settings.tokens}` and put it into {_TOKEN_VARIABLES[0]}"
+            f"token new --role operator --name up --file {settings.tokens}` and put it into {_TOKEN_VARIABLES[0]}",
+            ExitCode.USAGE,
         )
 
 

@@ -82,7 +82,7 @@ class Up:
         eventually(lambda: "\nUp." in self.output or self.process.poll() is not None, "the lab is up")
         assert "\nUp." in self.output, self.output
 
-    def fails(self, *options: str, data: Path | None = None, port: int | None = None) -> str:
+    def fails(self, *options: str, data: Path | None = None, port: int | None = None, code: int = 2) -> str:
         """Start once more, elsewhere if said; the one line it ends with."""
         command = self._command(*options, data=data, port=port)
         done = subprocess.run(
@@ -94,7 +94,7 @@ class Up:
             timeout=_ENDS_WITHIN_S,
             check=False,
         )
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (code, "")
         assert done.stderr.count("\n") == 1
         return done.stderr
 
@@ -327,7 +327,9 @@ def test_what_is_in_the_way_is_told_in_one_sentence(up: Up, tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     [another] = free_ports(1)
 
-    assert f"a lab already runs in {up.data} (process {up.process.pid}, {up.url})" in up.fails(port=another)
+    assert f"a lab already runs in {up.data} (process {up.process.pid}, {up.url})" in up.fails(
+        port=another, code=1
+    )
     assert f"port {up.port} of 127.0.0.1 is taken" in up.fails(data=tmp_path / "other")
     assert "cannot write to the data folder" in up.fails(data=tmp_path / "file", port=another)
     assert up.press_ctrl_c() == 0

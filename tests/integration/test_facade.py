@@ -144,7 +144,7 @@ def test_what_keeps_the_facade_from_starting_is_told_in_one_sentence(
             timeout=DEADLINE_S,
             check=False,
         )
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
     told = [line for line in ended.stderr.splitlines() if line.startswith("labkeeper: ")]
     assert len(told) == 1

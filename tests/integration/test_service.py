@@ -103,7 +103,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_gone() -> None:
     ("fail", "code", "sentence"),
     [
         ("unreachable", 7, "labkeeper: the database is away: start it\n"),
-        ("misconfigured", 1, "labkeeper: the file is missing: make one\n"),
+        ("misconfigured", 2, "labkeeper: the file is missing: make one\n"),
     ],
 )
 def test_an_error_is_one_sentence_and_an_exit_code(fail: str, code: int, sentence: str) -> None:
@@ -121,7 +121,7 @@ def test_a_taken_metrics_port_is_one_sentence() -> None:
         with started("--metrics-port", str(port), "--log-level", "error") as process:
             _, err = process.communicate(timeout=PATIENCE_S)
 
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert err.startswith(f"labkeeper: cannot serve metrics on 127.0.0.1:{port}")
     assert "choose another --metrics-port" in err
     assert err.count("\n") == 1

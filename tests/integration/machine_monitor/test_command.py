@@ -54,7 +54,7 @@ async def test_a_mistake_is_told_in_one_sentence(tmp_path: Path) -> None:
     process = await monitor("--once", "--print", home=tmp_path, environment={"SWARMING_BOT_ID": "a b"})
     async with asyncio.timeout(60):
         _, err = await process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert err.decode().startswith("labkeeper: SWARMING_BOT_ID is 'a b', but a machine id has 1 to 128")
     assert "Traceback" not in err.decode()
 

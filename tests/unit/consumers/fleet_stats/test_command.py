@@ -18,7 +18,7 @@ def test_faust_without_kafka_is_refused_in_a_sentence(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as ended:
         commands.run(command, ["--database-url", "postgresql:///nowhere", "--runner", "faust"])
 
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     assert "with --broker embedded use --runner plain" in capsys.readouterr().err
 
 

@@ -52,4 +52,4 @@ def test_a_group_that_is_rearranged_is_no_warning(library: logging.Logger) -> No
 
 def test_who_is_turned_away_is_told_so_by_the_exit_code() -> None:
     assert exit_code_of(TurnedAway("check the password")) is ExitCode.DENIED
-    assert exit_code_of(Misconfigured("check the file")) is ExitCode.FAILED
+    assert exit_code_of(Misconfigured("check the file")) is ExitCode.USAGE
