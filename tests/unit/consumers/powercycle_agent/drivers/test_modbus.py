@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from consumers.powercycle_agent.drivers.errors import DriverError, NotConfirmed, UnknownPort, Unreachable
 from consumers.powercycle_agent.drivers.modbus import KIND
 from consumers.powercycle_agent.drivers.protocol import PortState, PowerDriver
 from consumers.powercycle_agent.drivers.secrets import Secrets
@@ -60,3 +63,35 @@ async def test_a_register_that_holds_neither_value_is_unknown(board: FakeRelayBo
 def test_an_entry_that_cannot_be_meant_is_refused(keys: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         KIND.settings.model_validate({"address": "10.0.0.1", "ports": {}, **keys})
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [(2, UnknownPort), (4, NotConfirmed), (10, Unreachable), (11, Unreachable)]
+)
+async def test_an_exception_is_called_what_it_is(code: int, error: type[DriverError]) -> None:
+    there: set[asyncio.StreamWriter] = set()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there.add(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readexactly(8)  # transaction, protocol, length, unit, function
+                await reader.readexactly(int.from_bytes(head[4:6], "big") - 2)
+                writer.write(head[:4] + b"\0\3" + head[6:7] + bytes([head[7] | 0x80, code]))
+        writer.close()
+        there.discard(writer)
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        entry = {"address": "127.0.0.1", "tcp_port": server.sockets[0].getsockname()[1], "ports": {"m": 7}}
+        driver: PowerDriver = KIND.open(
+            KIND.settings.model_validate(entry), Secrets({}, Path("/nonexistent"))
+        )
+        for call in (driver.off("7"), driver.status("7")):
+            with pytest.raises(DriverError) as caught:
+                await call
+            assert type(caught.value) is error
+        await driver.close()
+        async with asyncio.timeout(10):
+            while there:
+                await asyncio.sleep(0.01)

@@ -160,6 +160,31 @@ async def test_a_shelly_says_of_which_generation_it_is() -> None:
     assert "GET /relay/1?turn=off" in device.commands
 
 
+class Impostor(FakeShelly2):
+    """Stands where a Shelly was, and would like to know its password."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[str] = []
+
+    def guard(self, request: web.Request) -> web.StreamResponse | None:
+        if request.path == "/shelly":
+            return None
+        self.given.append(request.headers.get("Authorization", ""))
+        return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="shelly"'})
+
+
+async def test_a_shelly_that_knows_digests_is_never_told_the_password_itself() -> None:
+    impostor = Impostor()
+    await impostor.start()
+    driver = open_driver(shelly.KIND, impostor.address, user="admin")
+    with pytest.raises(TurnedAway):
+        await driver.on("0")
+    await driver.close()
+    await impostor.stop()
+    assert set(impostor.given) == {""}
+
+
 @pytest.mark.parametrize("answer", [{}, {"gen": "2"}, {"gen": 0}])
 async def test_what_does_not_say_which_shelly_it_is_is_told_nothing(scripted: Scripted, answer: Any) -> None:
     scripted.answer = answer
