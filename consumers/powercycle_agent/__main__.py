@@ -150,6 +150,9 @@ def command(
         configuration = Configuration(config, partial(read_inventory, registry=Registry.installed()))
         await _serve(settings, configuration, connect, stop)
 
+    signal.signal(
+        signal.SIGHUP, signal.SIG_IGN
+    )  # it would kill us before we listen to it, and then we read the file
     serve("powercycle-agent", work, service)
 
 

@@ -44,14 +44,20 @@ class _Lab:
 
     async def run(self) -> None:
         """Everything, until told to stop."""
+        loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, self._asked_to_stop)
+            loop.add_signal_handler(number, self._asked_to_stop)
         self._screen.say(f"Labkeeper, in {self._premises.data}")  # from here on it ends in good order
-        async with self._database() as url:
-            if not self._stop.is_set():
-                await self._schema(url)
-            if not self._stop.is_set():
-                await self._serve(url)
+        try:
+            async with self._database() as url:
+                if not self._stop.is_set():
+                    await self._schema(url)
+                if not self._stop.is_set():
+                    await self._serve(url)
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)  # it has ended, and only says so yet
 
     def _asked_to_stop(self) -> None:
         if self._stop.is_set():

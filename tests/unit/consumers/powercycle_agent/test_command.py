@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import click
@@ -33,6 +34,17 @@ def test_a_configuration_that_cannot_be_read_ends_it_at_once(tmp_path: Path) -> 
     missing = str(tmp_path / "powercycle.json5")
     with pytest.raises(Misconfigured, match="cannot read"):
         run("--state-dir", str(tmp_path), "--url", "http://127.0.0.1:1", "--config", missing)
+
+
+def test_a_hangup_before_it_listens_to_that_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+    monkeypatch.setattr(
+        "consumers.powercycle_agent.__main__.serve", lambda *_: heard.append(signal.getsignal(signal.SIGHUP))
+    )
+    run("--state-dir", str(tmp_path), "--url", "http://127.0.0.1:1")
+    assert heard == [signal.SIG_IGN]
 
 
 @pytest.mark.parametrize("name", ["", "two words", "ü", "x" * 129])
