@@ -302,7 +302,8 @@ def test_flapping_machines_are_named(modules: Page) -> None:
     ("fields", "text", "rank"),
     [
         ({}, "", None),
-        ({"PowerCycleState": "available"}, "", 3),
+        ({"PowerCycleState": "available"}, "", 4),
+        ({"PowerCycleState": "available", "PowerAction": "off", "PowerStatus": "done"}, "Power off done", 3),
         ({"PowerCycleState": "in_error"}, "", 2),
         ({"PowerCycleState": "available", "PowerCycle": True}, "Power cycle: queued", 0),
         ({"PowerAction": "off", "PowerStatus": "accepted"}, "Power off: accepted", 0),

@@ -332,6 +332,17 @@ def test_a_command_that_waits_can_be_withdrawn_with_the_keyboard(
     assert lab.ask("GET", pending)["commands"] == []
 
 
+def test_a_machine_that_was_switched_off_says_so_until_it_is_on_again(
+    lab: Lab, puppet: Puppet, live: Page
+) -> None:
+    said = cell(live, puppet.machine_id, "power").locator(".switched-off")
+    for action, times in (("off", 1), ("on", 0)):
+        lab.ask("PUT", f"/api/v1/machines/{puppet.machine_id}/power", {"action": action})
+        puppet.tell("accepted")
+        puppet.tell("done")
+        expect(said).to_have_text(["off"] * times, timeout=SOON)
+
+
 def test_a_controller_that_does_not_answer_says_why(puppet: Puppet, live: Page) -> None:
     puppet.find_controller("in_error", "s1: connection refused")
     in_table = cell(live, puppet.machine_id, "power")

@@ -23,7 +23,7 @@ export const COLUMNS = [
   {
     key: "machine",
     title: "Machine",
-    width: 190,
+    width: 204,
     narrow: 170,
     priority: 0,
     sortKey: (machine) => machine.idKey,
@@ -32,7 +32,7 @@ export const COLUMNS = [
   {
     key: "state",
     title: "State",
-    width: 270,
+    width: 256,
     narrow: 140,
     grows: 1,
     priority: 1,
@@ -227,9 +227,9 @@ function bindState(cell) {
     const text = stateReason(machine, now);
     dataState(machine.state);
     title([text, healingText({ Healing: machine.healing })].filter(Boolean).join(" · "));
-    const { pending, trouble } = machine.power; // in sight where there is no room for the column
+    const { pending, trouble, off, status } = machine.power; // in sight where there is no room for the column
     powerLevel(trouble ? "bad" : "");
-    writePower(pending || trouble ? machine.power.status : "");
+    writePower(pending || trouble ? status : off ? "off" : "");
     const changed = writeWord(machine.state);
     writeReason(text);
     return writeBadge(machine.gaveUp ? "gave up" : "") || changed;

@@ -28,6 +28,7 @@ function contentOf({ id, power }) {
     const label = { "aria-label": `Cycle power of ${id}` };
     parts.push(element("button", { type: "button", class: "cycle", tabindex: "-1", ...label }, "Cycle"));
   }
+  if (power.off) parts.push(element("span", { class: "detail switched-off" }, "off"));
   if (power.trouble) parts.push(sign("bad", powerText(power)));
   else if (power.inError) parts.push(sign("warn", "Its controller does not answer"));
   return parts;

@@ -20,7 +20,10 @@ export function isTrouble(status) {
   return TROUBLE.has(status);
 }
 
-/** `able`: some controller has the machine; `inError`: but it does not answer; `action` and `status`: of the latest command. */
+/**
+ * `able`: some controller has the machine; `inError`: but it does not answer; `action` and `status`: of the latest command;
+ * `off`: it was switched off, and nobody has switched it on since.
+ */
 export function powerOf(description) {
   const { PowerCycleState: state, PowerAction: action = "", PowerStatus: status = "" } = description;
   const pending = isPending(status) || (description.PowerCycle === true && status === "");
@@ -31,6 +34,7 @@ export function powerOf(description) {
     status: status || (pending ? "queued" : ""),
     pending,
     trouble: isTrouble(status),
+    off: action === "off" && status === "done",
   };
 }
 
@@ -47,11 +51,12 @@ export function silenceText({ outlet, agent_silent_s: seconds }) {
 }
 
 /** What is worth a look comes first; null: nothing to say. */
-export function powerRank({ able, inError, pending, trouble }) {
+export function powerRank({ able, inError, pending, trouble, off }) {
   if (pending) return 0;
   if (trouble) return 1;
   if (inError) return 2;
-  return able ? 3 : null;
+  if (off) return 3;
+  return able ? 4 : null;
 }
 
 const HEALING = {
