@@ -90,7 +90,7 @@ class Lab:
         await self.broker.publish([Outgoing(POWER_RESULTS, "m", value) for value in values])
 
     async def until_read(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while any(lag.unread for lag in await self.broker.lag(POWER_RESULTS, group=GROUP)):
                 await asyncio.sleep(0)
 
@@ -104,7 +104,7 @@ class Lab:
             yield running
         finally:
             stop.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await running
 
     async def write(self, *results: PowerResult | bytes) -> None:
@@ -276,7 +276,7 @@ async def test_a_writer_that_is_stopped_while_the_database_is_away_leaves_the_ba
     await lab.publish(written(step(command, PowerStatus.DONE)))
 
     async with lab.writing():
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while store.away == 1000:
                 await asyncio.sleep(0)
     assert [lag.unread for lag in await lab.broker.lag(POWER_RESULTS, group=GROUP)] == [1]

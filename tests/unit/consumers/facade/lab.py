@@ -25,7 +25,7 @@ from schemas.description import Description
 from schemas.topics import MACHINE_CHANGES, MACHINE_EVENTS
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 @dataclass

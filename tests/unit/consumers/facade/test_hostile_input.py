@@ -21,7 +21,7 @@ async def exchange(lab: Lab, sent: bytes) -> tuple[int, str]:
     address = urlsplit(lab.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             writer.write(sent)
             status_line = await reader.readline()
             headers = await reader.readuntil(b"\r\n\r\n")

@@ -294,7 +294,7 @@ async def test_a_proxy_that_speaks_http_1_0_gets_the_stream_without_chunks(lab: 
     address = urlsplit(lab.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(f"GET {ONE_STREAM} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         headers = await reader.readuntil(b"\r\n\r\n")
         beginning = await reader.readuntil(b'data: {"machines":1}\n\n')
     writer.close()

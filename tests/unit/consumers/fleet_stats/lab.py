@@ -25,7 +25,7 @@ from schemas.topics import FLEET_STATS, MACHINE_CHANGES
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 SOON = timedelta(milliseconds=2)
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 Result = TypeVar("Result")
 

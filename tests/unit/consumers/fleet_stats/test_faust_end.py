@@ -19,7 +19,7 @@ async def test_what_hangs_after_it_was_asked_to_stop_is_left_as_if_it_had_stoppe
         stop.set()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        code = left.get(timeout=10)  # the event loop is blocked, as by Faust
+        code = left.get(timeout=60)  # the event loop is blocked, as by Faust
 
     assert code == 0
 
@@ -30,7 +30,7 @@ async def test_what_failed_and_then_hangs_is_left_with_the_code_of_the_failure()
         async with LastResort(SOON_S, left.put).around(asyncio.Event()):
             raise BrokerUnavailable("kafka: gone")
 
-    assert left.get(timeout=10) == 7
+    assert left.get(timeout=60) == 7
 
 
 async def test_a_defect_is_not_taken_for_an_orderly_end() -> None:
@@ -39,7 +39,7 @@ async def test_a_defect_is_not_taken_for_an_orderly_end() -> None:
         async with LastResort(SOON_S, left.put).around(asyncio.Event()):
             raise ZeroDivisionError
 
-    assert left.get(timeout=10) == 1
+    assert left.get(timeout=60) == 1
 
 
 async def test_nobody_is_hurried_while_it_works() -> None:

@@ -71,7 +71,7 @@ class Partition:
         """All that is there, by Faust's own loop; then commit."""
         fetcher = SimpleNamespace(_stopped=asyncio.Event())
         reading = asyncio.create_task(self._app.consumer._drain_messages(fetcher))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not reading.done() and any(offset >= self._position for offset in self._offsets):
                 await asyncio.sleep(0)
             fetcher._stopped.set()

@@ -24,7 +24,7 @@ from schemas.changes import ChangeKind, MachineChange
 from schemas.description import Description
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 ROUND = timedelta(milliseconds=5)
 
 

@@ -57,7 +57,7 @@ async def click(lab: Lab, machine_id: str = MACHINE) -> PowerCommand:
 
 async def test_commands_are_heard_and_pending_and_results_arrive(lab: Lab, control: HttpControl) -> None:
     await lab.machine(MACHINE, power_cycle_state=PowerCycleState.AVAILABLE)
-    async with control.listen() as commands, asyncio.timeout(10):
+    async with control.listen() as commands, asyncio.timeout(60):
         command = await click(lab)
         assert await anext(commands) == command
     (record,) = await control.pending()

@@ -14,7 +14,7 @@ from consumers.powercycle_agent.inventory import Controller, Inventory
 from consumers.powercycle_agent.reload import Configuration
 from pipeline.errors import Misconfigured
 
-DEADLINE_S = 10
+DEADLINE_S = 60
 
 
 class File:

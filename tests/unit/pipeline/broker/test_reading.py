@@ -12,7 +12,7 @@ from pipeline.broker.protocol import Batch, Outgoing, Subscription
 from pipeline.broker.reading import until_stopped
 from schemas.topics import MACHINE_CHANGES
 
-DEADLINE_S = 10
+DEADLINE_S = 60
 
 
 @pytest.fixture

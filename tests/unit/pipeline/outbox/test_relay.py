@@ -64,7 +64,7 @@ async def running(relay: Relay) -> AsyncIterator[None]:
         yield
     finally:
         stop.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await task
 
 
@@ -75,7 +75,7 @@ async def write(store: MemoryStore, machine_id: str, battery: int) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.001)
 

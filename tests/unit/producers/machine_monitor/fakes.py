@@ -59,7 +59,7 @@ class FakeSink:
 
     async def got(self, count: int) -> list[Event]:
         """The events, as soon as there are so many."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.events) < count:
                 self._changed.clear()
                 await self._changed.wait()

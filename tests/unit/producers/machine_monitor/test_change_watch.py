@@ -63,7 +63,7 @@ class Lab:
                 await task
 
     async def until(self, is_so: Callable[[Description], bool]) -> Description:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not is_so(await self.belief.known()):
                 await asyncio.sleep(0)
         return await self.belief.known()

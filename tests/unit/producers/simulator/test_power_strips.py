@@ -27,7 +27,7 @@ from tests.unit.producers.simulator.test_service import Collector
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LAB = furnish(20, seed=1)
-DEADLINE_S = 10
+DEADLINE_S = 60
 
 
 @asynccontextmanager

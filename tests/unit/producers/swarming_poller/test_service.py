@@ -32,7 +32,7 @@ from schemas.topics import MACHINE_EVENTS
 from tests.unit.producers.swarming_poller.swarming_server import SwarmingServer, bot, swarming_server
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-DEADLINE_S = 10
+DEADLINE_S = 60
 POOL = "Skia"
 
 
