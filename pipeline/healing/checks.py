@@ -111,6 +111,9 @@ def _by_people(machine: Machine, policy: Policy, now: datetime) -> Iterator[Chec
     yield Check("maintenance", passed=not about.in_maintenance, text=text, state=held)
     text = "quarantined, which only a person ends" if about.is_quarantined else "not quarantined"
     yield Check("quarantine", passed=not about.is_quarantined, text=text, state=held)
+    off = machine.is_switched_off(known_since=now - policy.window)
+    text = "switched off, until somebody switches it on" if off else "nobody has switched it off"
+    yield Check("switched off", passed=not off, text=text, state=held)
     record = machine.persons_try
     if record is None:
         yield Check("person", passed=True, text="nobody else has driven its power lately")

@@ -18,6 +18,10 @@ RACK: Final = "rack"
 LONGEST_COMMAND: Final = timedelta(minutes=30)
 """From an order to its end at most, with the wait for an agent and the time the power is off."""
 _NOT_SWITCHED: Final = frozenset({PowerStatus.REFUSED, PowerStatus.CANCELLED})
+_SWITCHED_OFF: Final = frozenset({PowerStatus.DONE.value, PowerStatus.FAILED.value})
+"""Of an order to switch off. One that failed may have switched, and whoever gave it did not want power there."""
+_UNDERWAY: Final = timedelta(minutes=1)
+"""How long after its power went a machine's last report may still come in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,18 @@ class Machine:
     def persons_try(self) -> PowerRecord | None:
         """The newest command that somebody else gave, unless nothing was switched."""
         return next((each for each in self.records if not _is_ours(each) and may_have_switched(each)), None)
+
+    def is_switched_off(self, *, known_since: datetime) -> bool:
+        """Whether it was to be off by the last order for its power, and has not been heard since.
+
+        `known_since`: an order that `records` lacks is older.
+        """
+        about = self.description
+        if about.power_action != PowerAction.OFF.value or about.power_status not in _SWITCHED_OFF:
+            return False
+        orders = (each for each in self.records if each.command.action is PowerAction.OFF)
+        order = next(filter(may_have_switched, orders), None)
+        return about.last_updated <= (known_since if order is None else ended_at(order) + _UNDERWAY)
 
     def is_back_since(self, moment: datetime) -> bool:
         """Whether it is well, and has said so after that moment."""

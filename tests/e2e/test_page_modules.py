@@ -303,7 +303,12 @@ def test_flapping_machines_are_named(modules: Page) -> None:
     [
         ({}, "", None),
         ({"PowerCycleState": "available"}, "", 4),
-        ({"PowerCycleState": "available", "PowerAction": "off", "PowerStatus": "done"}, "Power off done", 3),
+        ({"PowerCycleState": "available", "PowerAction": "off", "PowerStatus": "done"}, "Power off done", 4),
+        (
+            {"PowerAction": "off", "PowerStatus": "done", "DownSince": "2026-03-01T12:00:00Z"},
+            "Power off done",
+            3,
+        ),
         ({"PowerCycleState": "in_error"}, "", 2),
         ({"PowerCycleState": "available", "PowerCycle": True}, "Power cycle: queued", 0),
         ({"PowerAction": "off", "PowerStatus": "accepted"}, "Power off: accepted", 0),

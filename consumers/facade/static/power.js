@@ -1,6 +1,6 @@
 /** What the page says about a machine's power, derived from its Description. Pure. */
 
-import { duration, SECOND, withLocalTimes } from "./time.js";
+import { duration, parseTime, SECOND, withLocalTimes } from "./time.js";
 
 const PENDING = new Set(["queued", "accepted", "off", "on"]);
 const TROUBLE = new Set(["failed", "expired", "refused"]);
@@ -22,7 +22,7 @@ export function isTrouble(status) {
 
 /**
  * `able`: some controller has the machine; `inError`: but it does not answer; `action` and `status`: of the latest command;
- * `off`: it was switched off, and nobody has switched it on since.
+ * `off`: it was switched off, is silent, and nobody has ordered it on since. (Some are switched on by hand.)
  */
 export function powerOf(description) {
   const { PowerCycleState: state, PowerAction: action = "", PowerStatus: status = "" } = description;
@@ -34,7 +34,7 @@ export function powerOf(description) {
     status: status || (pending ? "queued" : ""),
     pending,
     trouble: isTrouble(status),
-    off: action === "off" && status === "done",
+    off: action === "off" && status === "done" && parseTime(description.DownSince) !== null,
   };
 }
 

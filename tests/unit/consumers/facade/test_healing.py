@@ -57,6 +57,7 @@ async def test_a_machine_that_would_be_cycled_has_passed_every_check(lab: Lab) -
         "trouble",
         "maintenance",
         "quarantine",
+        "switched off",
         "person",
         "given up",
         "pause",

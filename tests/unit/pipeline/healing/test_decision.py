@@ -38,13 +38,17 @@ def machine(machine_id: str = "m", *records: PowerRecord, down_for: float = 60, 
 
 
 def record(
-    ago: float, status: PowerStatus = PowerStatus.DONE, who: str = "labkeeper", took: float = 1
+    ago: float,
+    status: PowerStatus = PowerStatus.DONE,
+    who: str = "labkeeper",
+    took: float = 1,
+    action: PowerAction = PowerAction.CYCLE,
 ) -> PowerRecord:
     asked = NOW - minutes(ago)
     command = PowerCommand(
         id=new_ulid(),
         machine_id="m",
-        action=PowerAction.CYCLE,
+        action=action,
         who=who,
         requested_at=asked,
         expires_at=asked + minutes(10),
@@ -53,6 +57,13 @@ def record(
     if not status.is_pending:
         steps.append(PowerMoment(status=status, at=asked + minutes(took)))
     return PowerRecord(command=command, status=status, steps=steps)
+
+
+def switched_off(ago: float | None, **fields: Any) -> Machine:
+    """One that somebody switched off, and that is silent since an hour ago; `ago`: None if nobody knows when."""
+    status = {"power_action": "off", "power_status": "done", **fields}
+    order = [] if ago is None else [record(ago, who="jo", took=0.1, action=PowerAction.OFF)]
+    return machine("m", *order, **status)
 
 
 def decided(*machines: Machine, policies: Policies = POLICIES, deaf: str = "") -> list[Decision]:
@@ -87,6 +98,14 @@ GAVE_UP, HEALED = HealingState.GAVE_UP, HealingState.HEALED
         ),
         pytest.param(machine(maintenance_mode="jo@example.com x"), HELD, False, id="maintenance"),
         pytest.param(machine(is_quarantined=True), HELD, False, id="quarantine"),
+        pytest.param(switched_off(ago=59), HELD, False, id="switched-off"),
+        pytest.param(switched_off(ago=59, power_status="failed"), HELD, False, id="perhaps-off"),
+        pytest.param(switched_off(ago=59, power_status="expired"), CYCLING, True, id="never-off"),
+        pytest.param(switched_off(ago=59, power_action="on"), CYCLING, True, id="on-again"),
+        pytest.param(switched_off(ago=60.9), HELD, False, id="switched-off-with-a-report-on-its-way"),
+        pytest.param(switched_off(ago=63), CYCLING, True, id="switched-on-by-hand"),
+        pytest.param(switched_off(ago=None), CYCLING, True, id="switched-on-by-hand-long-after"),
+        pytest.param(switched_off(ago=None, down_for=3000), HELD, False, id="switched-off-long-ago"),
         pytest.param(machine(running_swarming_task=True), HELD, False, id="task-before-silence"),
         pytest.param(machine(running_swarming_task=True, down_for=121), CYCLING, True, id="task-long-ago"),
         pytest.param(machine(task_request=TaskRequest(name="x")), HELD, False, id="task-wanted"),
