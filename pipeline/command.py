@@ -218,9 +218,9 @@ def database_option(*, required: bool) -> Callable[[Decorated], Decorated]:
     )
 
 
-def connection_options(function: Decorated) -> Decorated:
+def connection_options(function: Decorated, *, needs_database: bool = True) -> Decorated:
     """Add the options that say where store and broker are; `settings` makes them into settings."""
-    for option in (pool_option, *_BROKER_OPTIONS, database_option(required=True)):
+    for option in (pool_option, *_BROKER_OPTIONS, database_option(required=needs_database)):
         function = option(function)
     return function
 

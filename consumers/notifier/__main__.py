@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from schemas.ids import new_ulid
 
 
 @click.command("notifier")
-@commands.connection_options
+@partial(commands.connection_options, needs_database=False)
 @click.option(
     "--config",
     "path",
@@ -54,6 +55,8 @@ def command(path: Path, test: bool, **options: Any) -> None:
     if test:
         asyncio.run(_try(path))
         return
+    if not connections.database_url:
+        raise click.UsageError("say where the lab's database is: --database-url (only --test does without)")
 
     async def work(stop: asyncio.Event) -> None:
         await _tell(connections, path, stop)

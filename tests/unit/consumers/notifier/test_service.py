@@ -19,6 +19,7 @@ from consumers.notifier.places import FilePlaces
 from consumers.notifier.settings import NAME, NotifierSettings
 from pipeline import metrics
 from pipeline.clock import ManualClock
+from pipeline.command import ExitCode
 from pipeline.errors import Misconfigured
 from schemas.power import ControllerReport
 from schemas.silence import Silence
@@ -258,11 +259,17 @@ async def test_a_changed_file_counts_and_a_bad_one_does_not(tmp_path: Path) -> N
 def test_the_trial_names_the_channels_that_fail(tmp_path: Path) -> None:
     path = tmp_path / "notifier.json5"
     path.write_text("{channels: {chat: {slack: {url_env: 'NO_URL'}}}, routes: [{channels: ['chat']}]}")
-    result = CliRunner().invoke(
-        command, ["--config", str(path), "--test", "--database-url", "postgresql:///none"]
-    )
+    result = CliRunner().invoke(command, ["--config", str(path), "--test"])
     assert result.exit_code != 0
     assert "chat: the Slack webhook's URL is empty: put it into NO_URL" in result.output
+
+
+def test_only_the_trial_does_without_a_database(tmp_path: Path) -> None:
+    path = tmp_path / "notifier.json5"
+    path.write_text("{channels: {}, routes: []}")
+    result = CliRunner().invoke(command, ["--config", str(path)], env={"LABKEEPER_DATABASE_URL": None})
+    assert result.exit_code == ExitCode.USAGE
+    assert "--database-url" in result.output
 
 
 async def test_the_trial_says_that_it_is_one(tmp_path: Path) -> None:
@@ -280,7 +287,7 @@ async def test_the_trial_says_that_it_is_one(tmp_path: Path) -> None:
     )
     async with TestServer(app) as server:
         (tmp_path / "url").write_text(str(server.make_url("/")))
-        arguments = ["--config", str(path), "--test", "--database-url", "postgresql:///none"]
+        arguments = ["--config", str(path), "--test"]
         result = await asyncio.to_thread(CliRunner().invoke, command, arguments)
     assert (result.exception, result.output) == (None, "chat: sent\n")
     assert taken[0].splitlines() == ["*This is a test message of Labkeeper's notifier*", "All is well."]
