@@ -183,6 +183,20 @@ async def test_a_bmc_that_refuses_what_is_so_already_has_done_it(
         await driver.on("0")
 
 
+async def test_a_bmc_that_answers_off_with_an_error_and_then_turns_us_away_may_have_switched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`TurnedAway` would say that nothing was: the machine would stay off."""
+    says = "Error in open session response message : invalid role"
+    script(
+        tmp_path / "ipmitool",
+        f'case "$*" in *status) echo {says} >&2; exit 1 ;; *) echo Unspecified error >&2; exit 1 ;; esac',
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(NotConfirmed, match="the device was told, and then: BMC"):
+        await opened(ipmi.KIND, address="10.0.0.7", user="power").off("0")
+
+
 @pytest.fixture
 async def hub(tmp_path: Path) -> AsyncIterator[FakeUhubctl]:
     device = FakeUhubctl(tmp_path)

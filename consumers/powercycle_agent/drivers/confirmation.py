@@ -35,7 +35,7 @@ async def confirm(
     """
     deadline = time.monotonic() + within_s
     pause_s = _SHORTEST_PAUSE_S
-    while (state := await _after_the_command(status(port))) is not wanted:
+    while (state := await after_the_command(status(port))) is not wanted:
         if time.monotonic() + pause_s > deadline:
             raise NotConfirmed(
                 f"port {port} of {device} is {state}, not {wanted}, {within_s:g} s after the device took the command"
@@ -44,14 +44,16 @@ async def confirm(
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-async def _after_the_command(asked: Awaitable[PortState]) -> PortState:
-    """`TurnedAway`, `UnknownPort` and `NotReached` would say that nothing was switched."""
+async def after_the_command(asked: Awaitable[PortState]) -> PortState:
+    """What a device says that was told already, and so may have switched: `TurnedAway`, `UnknownPort` and `NotReached` would
+    deny that. Raises `Unreachable` or `NotConfirmed` in their place.
+    """
     try:
         return await asked
     except NotReached as error:
-        raise Unreachable(f"the device took the command, and then: {error}") from error
+        raise Unreachable(f"the device was told, and then: {error}") from error
     except (TurnedAway, UnknownPort) as error:
-        raise NotConfirmed(f"the device took the command, and then: {error}") from error
+        raise NotConfirmed(f"the device was told, and then: {error}") from error
 
 
 class ConfirmingDriver(ABC):

@@ -19,7 +19,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, field_validator
 
 from consumers.powercycle_agent.drivers import child
-from consumers.powercycle_agent.drivers.confirmation import ConfirmingDriver
+from consumers.powercycle_agent.drivers.confirmation import ConfirmingDriver, after_the_command
 from consumers.powercycle_agent.drivers.errors import (
     DriverError,
     NotConfirmed,
@@ -78,7 +78,7 @@ class IpmiDriver(ConfirmingDriver):
         try:
             await self._ask(wanted.value)
         except NotConfirmed:  # some BMCs refuse to do what is so already
-            if await self.status(port) is not wanted:
+            if await after_the_command(self.status(port)) is not wanted:
                 raise
 
     async def status(self, port: str) -> PortState:

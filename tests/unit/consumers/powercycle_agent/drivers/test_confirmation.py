@@ -18,5 +18,5 @@ async def test_a_device_that_took_the_command_and_then_refuses_to_answer_may_hav
     async def status(_port: str) -> PortState:
         raise error
 
-    with pytest.raises(NotConfirmed, match=f"took the command, and then: {error}"):
+    with pytest.raises(NotConfirmed, match=f"the device was told, and then: {error}"):
         await confirm(status, "1", PortState.OFF, device="the switch")
