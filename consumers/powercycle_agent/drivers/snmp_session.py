@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any, ClassVar, Final
 
 from pysnmp.error import PySnmpError
@@ -77,6 +78,8 @@ _NO_SUCH_NAME, _READ_ONLY, _NO_ACCESS, _NO_CREATION, _AUTHORIZATION, _NOT_WRITAB
 """Error statuses (RFC 3416)."""
 _MOST_IDLE: Final = 32
 """Engines that are kept; a few megabytes each."""
+_A_MOMENT_S: Final = 0.001
+"""The event loop ends this wait after those that were over before it, such as the call's limit."""
 
 
 class SnmpSession:
@@ -127,16 +130,12 @@ class SnmpSession:
         """Error status, and the variable's value."""
         login = self._login()
         try:
-            target = await self._target()
-            failure, status, _, variables = await ask(
-                self._open(), login, target, ContextData(), variable, lookupMib=False
-            )
+            engine, target = await self._open(), await self._target()
+            asked = ask(engine, login, target, ContextData(), variable, lookupMib=False)
+            failure, status, _, variables = await self._answer(asked)
         except PySnmpError as error:
             self._let_go()
             raise Unreachable(f"cannot ask {self._device}: {str(error)[:200]}") from None
-        except asyncio.CancelledError:
-            self._let_go()  # else it would go on repeating the question, and turn a port long after
-            raise
         if isinstance(failure, _OUT_OF_STEP + _TURNED_AWAY):
             self._let_go()  # what it knows of the agent may be out of date
         if failure is not None:
@@ -145,11 +144,22 @@ class SnmpSession:
             raise NotConfirmed(f"{self._device} answered {len(variables)} variables instead of one")
         return int(status), variables[0][1]
 
-    def _open(self) -> SnmpEngine:
+    async def _open(self) -> SnmpEngine:
+        """Where a new engine takes all the time that the call has, the call ends here: nothing was asked, and the next one
+        has the engine.
+        """
         if self._engine is None:
             idle = self._idle.get(self._account)
             self._engine = idle.pop() if idle else SnmpEngine()
+            await asyncio.sleep(_A_MOMENT_S)
         return self._engine
+
+    async def _answer(self, asked: Awaitable[Any]) -> Any:
+        try:
+            return await asked
+        except asyncio.CancelledError:
+            self._let_go()  # else it would go on repeating the question, and turn a port long after
+            raise
 
     def _let_go(self) -> SnmpEngine | None:
         """Close the socket at once. Returns what is left: an engine without one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any, Final
 
 import pytest
 from pydantic import ValidationError
+from pysnmp.hlapi.v3arch.asyncio import SnmpEngine
 
-from consumers.powercycle_agent.drivers import apc, raritan, servertech, snmp
+from consumers.powercycle_agent.drivers import apc, raritan, servertech, snmp, snmp_session
 from consumers.powercycle_agent.drivers.errors import TurnedAway, Unreachable
 from consumers.powercycle_agent.drivers.protocol import DriverKind, PortState, PowerDriver
 from consumers.powercycle_agent.drivers.secrets import Secrets
@@ -169,6 +171,28 @@ async def test_a_cancelled_command_is_not_repeated_later() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.6):
                 await until(lambda: agent.heard > heard)
+
+
+async def test_a_call_that_is_cut_off_by_the_making_of_an_engine_leaves_it_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a slow computer under a short limit would make one engine after the other, and never ask."""
+    made: list[SnmpEngine] = []
+
+    def slow() -> SnmpEngine:
+        time.sleep(0.1)  # as compiling MIBs does: nothing else happens meanwhile
+        made.append(SnmpEngine())
+        return made[-1]
+
+    monkeypatch.setattr(snmp_session, "SnmpEngine", slow)
+    monkeypatch.setattr(snmp_session.SnmpSession, "_idle", {})
+    async with driven(apc.KIND, RPDU, mib="rpdu") as (agent, driver):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await driver.off("24")
+        assert agent.heard == 0
+        await driver.probe()
+    assert len(made) == 1
 
 
 async def until(condition: Callable[[], bool]) -> None:
