@@ -29,7 +29,7 @@ from producers.labkeeper.power_records import (
 )
 from producers.labkeeper.text import count_of, printable
 from schemas.ids import new_ulid
-from schemas.power import MAX_DELAY_S, PowerAction, PowerRecord, PowerStatus
+from schemas.power import MAX_DELAY_S, PowerAction, PowerOutlet, PowerRecord, PowerStatus
 
 _LOOK_EVERY_S: Final = 0.25
 _PASSES: Final = frozenset({ExitCode.UNREACHABLE, ExitCode.TIMED_OUT})
@@ -223,17 +223,27 @@ async def _place(
 
 
 async def _tell_who_is_away(facade: FacadeClient, records: Sequence[PowerRecord]) -> None:
-    """A command may wait for its agent, but whoever gave it should know."""
+    """A command may wait for its agent, but whoever gave it should know. A look that fails takes no order back."""
     queued = [record for record in records if record.status is PowerStatus.QUEUED]
     if not queued:
         return
+    try:
+        lines = list(waits_for_agents(queued, await _outlets_of(facade, queued)))
+    except CommandFailed as error:
+        what = "the command is" if len(queued) == 1 else f"{len(queued)} commands are"
+        lines = [f"{what} queued, but whether an agent is there is not known: {error}"]
+    for line in lines:
+        tell(printable(line))
+
+
+async def _outlets_of(facade: FacadeClient, queued: Sequence[PowerRecord]) -> list[PowerOutlet]:
+    """Those of these machines at least."""
     if len(queued) == 1:
         answer = await facade.get(f"{MACHINES}/{queued[0].command.machine_id}/power")
         told = [answer["outlet"]] if answer.get("outlet") else []
     else:
         told = (await facade.get(OUTLETS)).get("outlets") or []
-    for line in waits_for_agents(queued, map(read_outlet, told)):
-        tell(printable(line))
+    return [read_outlet(each) for each in told]
 
 
 def _first_word(record: PowerRecord, order: Order) -> str:

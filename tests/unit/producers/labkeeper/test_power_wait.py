@@ -32,15 +32,15 @@ def record(*statuses: PowerStatus) -> PowerRecord:
 
 
 @asynccontextmanager
-async def answering(*looks: web.Response) -> AsyncIterator[str]:
-    """A façade that queues what is ordered, and answers those who look so."""
+async def answering(*looks: web.Response, outlet_look: web.Response | None = None) -> AsyncIterator[str]:
+    """A façade that queues what is ordered, and answers so those who look at the command, or at the outlet."""
     rest = list(looks)
 
     async def queue(_: web.Request) -> web.Response:
         return web.json_response(record(PowerStatus.QUEUED).model_dump(mode="json"))
 
     async def outlet(_: web.Request) -> web.Response:
-        return web.json_response({"outlet": None, "record": None})
+        return outlet_look or web.json_response({"outlet": None, "record": None})
 
     async def look(_: web.Request) -> web.Response:
         return rest.pop(0)
@@ -73,3 +73,17 @@ async def test_a_facade_that_refuses_ends_the_wait(status: int, code: int) -> No
     async with answering(problem(status, "no")) as url:
         result = await labkeeper_beside("power", "cycle", "a", "--wait", LABKEEPER_URL=url)
     assert result.code == code
+
+
+@pytest.mark.parametrize(
+    "look", [(503, "the database is out of reach"), (403, "no")], ids=["not ready", "not allowed"]
+)
+async def test_an_order_stands_although_nobody_can_say_whether_its_agent_is_there(
+    look: tuple[int, str],
+) -> None:
+    """Whoever takes the exit code for the order's fate would order twice."""
+    ended = record(PowerStatus.QUEUED, PowerStatus.DONE)
+    async with answering(web.json_response(ended.model_dump(mode="json")), outlet_look=problem(*look)) as url:
+        result = await labkeeper_beside("power", "cycle", "a", "--wait", LABKEEPER_URL=url)
+    assert (result.code, result.lines) == (0, ["a: queued", "a: done"])
+    assert f"the command is queued, but whether an agent is there is not known: {look[1]}" in result.err
