@@ -24,6 +24,8 @@ IDEMPOTENCY_KEY_PATTERN: Final = r"^[\x21-\x7e]{1,200}$"
 """The header `Idempotency-Key`: visible ASCII characters."""
 POWER_EXPIRY_S: Final = 600.0
 """How long a power command waits for an agent to begin unless told otherwise."""
+SHORTEST_POWER_EXPIRY_S: Final = 1.0
+LONGEST_POWER_EXPIRY_S: Final = 86_400.0
 MOST_RESULTS: Final = 10_000
 """Results of power commands in one request."""
 MOST_POWERED_BOTS: Final = 1_000
@@ -184,7 +186,9 @@ class PowerBody(_Request):
     why: Annotated[_Text, Field(max_length=2000)] = ""
     force: Bool = False
     """Also while a task runs, while somebody else maintains the machine, or when its controller did not answer last."""
-    expires_in_s: Annotated[Float, Field(ge=1, le=_DAY_S)] = POWER_EXPIRY_S
+    expires_in_s: Annotated[Float, Field(ge=SHORTEST_POWER_EXPIRY_S, le=LONGEST_POWER_EXPIRY_S)] = (
+        POWER_EXPIRY_S
+    )
     """An agent that has not begun within so many seconds must not begin."""
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 import click
@@ -27,9 +28,12 @@ from producers.labkeeper.power_records import (
     read_record,
     waits_for_agents,
 )
+from producers.labkeeper.spans import Span
 from producers.labkeeper.text import count_of, printable
+from schemas.api import LONGEST_POWER_EXPIRY_S, POWER_EXPIRY_S, SHORTEST_POWER_EXPIRY_S
 from schemas.ids import new_ulid
 from schemas.power import MAX_DELAY_S, PowerAction, PowerOutlet, PowerRecord, PowerStatus
+from schemas.spans import span_text
 
 _LOOK_EVERY_S: Final = 0.25
 _PASSES: Final = frozenset({ExitCode.UNREACHABLE, ExitCode.TIMED_OUT})
@@ -63,6 +67,14 @@ _OPTIONS: Final[tuple[Callable[..., Any], ...]] = (
         is_flag=True,
         help="Also while a task runs, while somebody else maintains it, or with a controller in error.",
     ),
+    click.option(
+        "--expires",
+        type=Span(timedelta(seconds=SHORTEST_POWER_EXPIRY_S), timedelta(seconds=LONGEST_POWER_EXPIRY_S)),
+        default=span_text(timedelta(seconds=POWER_EXPIRY_S)),
+        show_default=True,
+        metavar="SPAN",
+        help="An agent that has not begun after so long, such as 90s, 30m or 1d, must not begin.",
+    ),
     click.option("--wait", "-w", is_flag=True, help="Say how it goes, until all have ended."),
     click.option(
         "--timeout",
@@ -92,13 +104,20 @@ def _order_command(action: PowerAction, text: str, *more: Callable[..., Any]) ->
         filters: Filters,
         reason: str,
         force: bool,
+        expires: timedelta,
         wait: bool,
         timeout: float,
         yes: bool,
         output: Form,
         delay: float | None = None,
     ) -> None:
-        body = {"action": action.value, "why": reason, "force": force, "delay_s": delay}
+        body = {
+            "action": action.value,
+            "why": reason,
+            "force": force,
+            "delay_s": delay,
+            "expires_in_s": expires.total_seconds(),
+        }
         chosen = asyncio.run(_chosen(access, ids, filters))
         _ask(action, chosen, yes=yes)
         asyncio.run(_carry_out(access, chosen, Order(action, body, wait, timeout, output)))

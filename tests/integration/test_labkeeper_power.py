@@ -102,6 +102,24 @@ async def test_a_cycle_is_queued_and_that_is_said(lab: Lab) -> None:
     )
 
 
+@pytest.mark.parametrize(("options", "minutes"), [((), 10), (("--expires", "2h"), 120)], ids=["10m", "2h"])
+async def test_a_command_expires_when_it_is_said_to(lab: Lab, options: tuple[str, ...], minutes: int) -> None:
+    await powered(lab, "a")
+    assert (await power(lab, "off", "a", *options)).code == 0
+    [record] = await pending(lab)
+    assert record.command.expires_at - record.command.requested_at == timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize("span", ["0s", "25h"])
+async def test_an_expiry_that_the_api_would_not_take_is_refused_before_it_is_asked(
+    lab: Lab, span: str
+) -> None:
+    await powered(lab, "a")
+    result = await power(lab, "cycle", "a", "--expires", span)
+    assert (result.code, await pending(lab)) == (2, [])
+    assert f"'{span}': must be from 1s to 1d" in result.err
+
+
 async def test_whoever_orders_hears_that_the_agent_is_away(lab: Lab) -> None:
     await powered(lab, "a", "b", "c")
     lab.clock.advance(timedelta(minutes=12))
