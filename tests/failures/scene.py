@@ -91,9 +91,13 @@ class Scene:
         await until(holds, f"{count} events are published", tell=self._tell)
 
     async def until_all_published(self) -> None:
-        """Let the load end, and wait until it has."""
-        let_end(self.lab.journal)
+        """Let the load end, and wait until it has; but the watchdog first, for afterwards all machines are silent."""
         await self.until_published(self._workload.messages)
+        await until(self._silent_are_down, "the silent machines are marked down", tell=self._tell)
+        if self.lab.has_begun(WATCHDOG):
+            await self.stop(WATCHDOG)
+        let_end(self.lab.journal)
+        await until(self._producer_has_ended, "the producer has ended", tell=self._tell)
 
     async def until_more(self, count: int = 2000) -> None:
         """Wait until so many more have been published; fails when the load is over before."""
@@ -137,9 +141,6 @@ class Scene:
 
     async def _come_to_rest(self) -> None:
         await self.until_all_published()
-        await until(self._producer_has_ended, "the producer has ended", tell=self._tell)
-        await until(self._silent_are_down, "the silent machines are marked down", tell=self._tell)
-        await self.stop(WATCHDOG)  # before it finds that by now all of them are silent
         await self.until_read()
         await self._operators.stop()
         await until(self._outbox_is_empty, "the outbox is empty", tell=self._tell)
