@@ -18,7 +18,7 @@ from pipeline.store.protocol import LABKEEPER_USER, Updated
 from schemas.power import PowerStatus
 
 _QUEUED: Final = PowerStatus.QUEUED.value
-_WHY: Final = "the machine runs a task; to end it that way, use force"
+_WHY: Final = f"the machine runs a task; to end it that way, {power.USE_FORCE}"
 
 log = logs.get_logger()
 

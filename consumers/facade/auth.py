@@ -29,11 +29,11 @@ class Access(Enum):
 
     PUBLIC = "anybody"
     KNOWN = "anybody with a token"
-    FLEET = "viewer, agent"
-    MACHINE = "viewer, agent, or the machine itself"
+    FLEET = "viewer or agent"
+    MACHINE = "viewer or agent, or the machine itself"
     REPORT = "operator, or the machine itself"
     OPERATE = "operator"
-    POWER = "operator, agent"
+    POWER = "operator or agent"
 
 
 def allows(access: Access, caller: Caller, machine_id: str | None) -> bool:

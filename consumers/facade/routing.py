@@ -100,7 +100,7 @@ def _guarded(route: Route, auth: Authenticator, settings: FacadeSettings) -> Han
 def _admit(request: web.Request, route: Route, auth: Authenticator) -> None:
     caller = auth.caller_of(request)
     if caller is None:
-        raise unauthorized("this takes a token: Authorization: Bearer <token>")
+        raise unauthorized("this takes a token in the header Authorization, as Bearer <token>")
     if route.access is not Access.REPORT:  # there the machine is in the body, and `Intake` looks
         parameter = route.machine_parameter
         machine_id = request.query.get(parameter) if parameter else request.match_info.get("id")

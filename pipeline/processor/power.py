@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from pipeline.processor.quoting import quoted
 from schemas.description import Annotation, Description, PowerCycleState
 from schemas.power import PowerAction, PowerCommand, PowerStatus
+
+USE_FORCE: Final = 'use "force" (on the command line, --force)'
+"""What to do, for all: the API's field, the page's button, and the option."""
 
 
 class Refusal(StrEnum):
@@ -35,15 +39,15 @@ def refusal(machine: Description, command: PowerCommand) -> tuple[Refusal, str] 
     if machine.power_cycle_state == PowerCycleState.IN_ERROR:
         return (
             Refusal.CONTROLLER_IN_ERROR,
-            f"the power controller of {machine_id} does not answer; to try all the same, use force",
+            f"the power controller of {machine_id} does not answer; to try all the same, {USE_FORCE}",
         )
     if machine.in_maintenance and machine.maintenance_mode.split(" ", 1)[0] != command.who:
         return (
             Refusal.MAINTENANCE,
-            f"{machine_id} is in maintenance ({machine.maintenance_mode}); to drive its power all the same, use force",
+            f"{machine_id} is in maintenance ({machine.maintenance_mode}); to drive its power all the same, {USE_FORCE}",
         )
     if command.action is not PowerAction.ON and machine.is_busy:
-        return (Refusal.TASK_RUNNING, f"{machine_id} runs a task; to end it that way, use force")
+        return (Refusal.TASK_RUNNING, f"{machine_id} runs a task; to end it that way, {USE_FORCE}")
     return None
 
 

@@ -300,7 +300,7 @@ def test_what_is_refused_can_be_forced_with_the_reason_in_sight(
     button(live, puppet.machine_id).click()
     live.keyboard.press("Enter")
 
-    expect(power(live)).to_contain_text(f"{puppet.machine_id} runs a task; to end it that way, use force.")
+    expect(power(live)).to_contain_text(f'{puppet.machine_id} runs a task; to end it that way, use "force" (')
     expect(power(live).get_by_role("button", name="Cancel", exact=True)).to_be_focused()
     power(live).get_by_role("button", name="Force: cycle power").click()
 

@@ -208,7 +208,7 @@ async def test_a_refusal_says_why_and_force_overrules_it(lab: Lab) -> None:
     await powered(lab, "a", running_swarming_task=True)
     refused = await power(lab, "cycle", "a")
     assert refused.code == 5
-    assert "runs a task" in refused.err
+    assert 'runs a task; to end it that way, use "force" (on the command line, --force)' in refused.err
     assert (await power(lab, "cycle", "a", "--force")).code == 0
 
 

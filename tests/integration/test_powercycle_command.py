@@ -229,6 +229,9 @@ async def test_who_may_not_is_told_so(tmp_path: Path) -> None:
             may = await run(lab, "a", "--token-file", operator)
         listing = await run(lab, "--auto_fix", "--token-file", operator, LABKEEPER_AGENT="other")
     assert (without.code, watching.code, may.code, listing.code) == (1, 1, 0, 0)
-    assert "give an API token" in without.lines[-1]
+    assert without.lines[-1].endswith(
+        "this takes a token in the header Authorization, as Bearer <token>: "
+        "give an API token that may do this (--token-file, or LABKEEPER_TOKEN)"
+    )
     assert "give an API token" in watching.lines[-1]
     assert viewer not in "\n".join(watching.lines)

@@ -83,7 +83,9 @@ async def test_a_command_that_nobody_has_begun_gives_way_to_a_task(
 
     record = await record_of(lab, command)
     assert record.status is PowerStatus.CANCELLED
-    assert record.text == "withdrawn by labkeeper: the machine runs a task; to end it that way, use force"
+    assert record.text == (
+        'withdrawn by labkeeper: the machine runs a task; to end it that way, use "force" (on the command line, --force)'
+    )
     assert (await lab.store.get("m")).power_status == PowerStatus.CANCELLED.value
     told = [row.message for row in await lab.store.take(limit=10) if row.message.topic == POWER_COMMANDS]
     assert PowerCommand.model_validate_json(told[-1].value) == command.model_copy(update={"cancelled": True})

@@ -131,6 +131,13 @@ async def test_a_refusal_says_why_and_what_to_show(tokens: Tokens) -> None:
         async with lab.http.get("/api/v1/machines") as response:
             assert response.status == 401
             assert response.headers["WWW-Authenticate"] == "Bearer"
+            assert (await response.json(content_type=None))["detail"] == (
+                "this takes a token in the header Authorization, as Bearer <token>"
+            )
+        async with lab.http.get("/api/v1/machines", headers=headers["machine"]) as response:
+            assert (await response.json(content_type=None))["detail"] == (
+                "this takes the role viewer or agent; rack4-07 is machine"
+            )
         async with lab.http.post("/api/v1/events", json=OTHERS, headers=headers["machine"]) as response:
             assert (await response.json(content_type=None))["detail"] == (
                 "the token of machine rack4-07 is good for that machine only"
