@@ -27,7 +27,7 @@ from consumers.powercycle_agent.registry import BrokenKind, Registry, check_sett
 from pipeline import logs
 from pipeline.errors import Misconfigured
 from pipeline.json5_file import KeyPath, KeyPlaces, find_keys, parse_json5, read_text
-from schemas.ids import MACHINE_ID_RULE, is_machine_id
+from schemas.ids import MACHINE_ID_RULE, counting_order, is_machine_id
 
 _MAX_LABEL: Final = 100
 _PORT = TypeAdapter[str](Port)
@@ -159,7 +159,8 @@ class _File:
         given = entry.get("ports")
         ports: dict[str, str] = {}
         problems: list[_Fault] = []
-        for machine_id, port in sorted(given.items()) if isinstance(given, dict) else ():
+        found = given.items() if isinstance(given, dict) else ()
+        for machine_id, port in sorted(found, key=lambda each: counting_order(each[0])):
             here = (*at, "ports", machine_id)
             if not is_machine_id(machine_id):
                 rule = f"{quoted(machine_id)} cannot be a machine's id: that has {MACHINE_ID_RULE}"

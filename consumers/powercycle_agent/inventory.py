@@ -18,7 +18,7 @@ class Controller:
     """Such as `edgeswitch`."""
     label: str
     ports: Mapping[str, str]
-    """Machine id → port, sorted by machine id."""
+    """Machine id → port, in the `counting_order` of machine ids."""
     driver: DriverKind | None = None
     """None: `problem` says why."""
     settings: ControllerSettings | None = None

@@ -40,6 +40,7 @@ from producers.labkeeper.power_records import (
 )
 from producers.labkeeper.text import ago, count_of, printable
 from schemas.description import PowerCycleState
+from schemas.ids import counting_order
 from schemas.power import PowerOutlet
 
 _COLUMNS: Final = (
@@ -117,7 +118,7 @@ def list_command(access: Access, pattern: str | None, in_error: bool, output: Fo
     documents = asyncio.run(_outlets(access))
     outlets = [
         outlet
-        for outlet in map(read_outlet, documents)
+        for outlet in sorted(map(read_outlet, documents), key=lambda each: counting_order(each.machine_id))
         if (pattern is None or fnmatchcase(outlet.machine_id, pattern))
         and (not in_error or outlet.state is PowerCycleState.IN_ERROR)
     ]

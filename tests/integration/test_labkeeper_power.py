@@ -271,6 +271,11 @@ async def test_a_machines_power_is_told(lab: Lab) -> None:
     assert (await power(lab, "get", "a", "-o", "json")).json[0]["record"]["command"]["why"] == "hangs"
 
 
+async def test_outlets_are_listed_as_people_count(lab: Lab) -> None:
+    await powered(lab, "hall-0-10", "hall-0-2", "Hall-0-1")
+    assert (await power(lab, "list", "-o", "name")).lines == ["Hall-0-1", "hall-0-2", "hall-0-10"]
+
+
 async def test_outlets_are_listed(lab: Lab) -> None:
     await powered(lab, "rack4-1", "rack4-2", "rack5-1")
     table = (await power(lab, "list", "rack4-*")).lines

@@ -75,6 +75,12 @@ def test_a_good_file_is_shown_port_by_port(check: Callable[..., Result]) -> None
     ]
 
 
+def test_ports_are_shown_as_people_count(check: Callable[..., Result]) -> None:
+    text = "{ mpower: { strip: { address: 'x', ports: { 'rack4-10': 3, 'rack4-9': 2, 'rack4-1': 1 } } } }"
+    result = check(text, "--output", "json")
+    assert list(json.loads(result.stdout)["controllers"][0]["ports"]) == ["rack4-1", "rack4-9", "rack4-10"]
+
+
 def test_a_file_that_takes_the_controller_from_a_port_that_is_off_is_warned_of(
     check: Callable[..., Result], tmp_path: Path
 ) -> None:
