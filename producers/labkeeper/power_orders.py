@@ -22,9 +22,8 @@ from producers.labkeeper.output import Form, output_option, tell, write, write_j
 from producers.labkeeper.per_machine import Outcomes
 from producers.labkeeper.power_records import (
     COMMANDS,
-    OUTLETS,
     commands,
-    read_outlet,
+    outlets_of,
     read_record,
     waits_for_agents,
 )
@@ -32,7 +31,7 @@ from producers.labkeeper.spans import Span
 from producers.labkeeper.text import count_of, printable
 from schemas.api import LONGEST_POWER_EXPIRY_S, POWER_EXPIRY_S, SHORTEST_POWER_EXPIRY_S
 from schemas.ids import new_ulid
-from schemas.power import MAX_DELAY_S, PowerAction, PowerOutlet, PowerRecord, PowerStatus
+from schemas.power import MAX_DELAY_S, PowerAction, PowerRecord, PowerStatus
 from schemas.spans import span_text
 
 _LOOK_EVERY_S: Final = 0.25
@@ -247,22 +246,12 @@ async def _tell_who_is_away(facade: FacadeClient, records: Sequence[PowerRecord]
     if not queued:
         return
     try:
-        lines = list(waits_for_agents(queued, await _outlets_of(facade, queued)))
+        lines = list(waits_for_agents(queued, await outlets_of(facade, queued)))
     except CommandFailed as error:
         what = "the command is" if len(queued) == 1 else f"{len(queued)} commands are"
         lines = [f"{what} queued, but whether an agent is there is not known: {error}"]
     for line in lines:
         tell(printable(line))
-
-
-async def _outlets_of(facade: FacadeClient, queued: Sequence[PowerRecord]) -> list[PowerOutlet]:
-    """Those of these machines at least."""
-    if len(queued) == 1:
-        answer = await facade.get(f"{MACHINES}/{queued[0].command.machine_id}/power")
-        told = [answer["outlet"]] if answer.get("outlet") else []
-    else:
-        told = (await facade.get(OUTLETS)).get("outlets") or []
-    return [read_outlet(each) for each in told]
 
 
 def _first_word(record: PowerRecord, order: Order) -> str:

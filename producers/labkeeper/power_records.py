@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
-from producers.labkeeper.client import FacadeClient, Json
+from producers.labkeeper.client import MACHINES, FacadeClient, Json
 from producers.labkeeper.documents import read_as
 from producers.labkeeper.output import Cell, Column, Fit
 from producers.labkeeper.text import ago, short_duration
@@ -63,6 +63,16 @@ async def commands(
         if not before:
             break
     return found[:limit]
+
+
+async def outlets_of(facade: FacadeClient, records: Sequence[PowerRecord]) -> list[PowerOutlet]:
+    """Where these commands' machines have their power from; perhaps others' too. Raises `CommandFailed`."""
+    if len(records) == 1:
+        answer = await facade.get(f"{MACHINES}/{records[0].command.machine_id}/power")
+        told = [answer["outlet"]] if answer.get("outlet") else []
+    else:
+        told = (await facade.get(OUTLETS)).get("outlets") or []
+    return [read_outlet(each) for each in told]
 
 
 def status_cell(record: PowerRecord) -> Cell:
