@@ -8,6 +8,8 @@ from playwright.sync_api import Locator, Page, expect
 
 SOON: Final = 20_000
 """Milliseconds within which something that was reported must be on the page, on a slow and busy computer."""
+SILENCE: Final = 60_000
+"""The same for silence: the watchdog waits for three missed reports, and for the writer to say how far it is."""
 
 
 def open_page(page: Page, url: str) -> Page:

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.e2e.browser import Complaints
-from tests.e2e.pages import SOON, cell, open_page, row, search, shown_ids
+from tests.e2e.pages import SILENCE, SOON, cell, open_page, row, search, shown_ids
 from tests.e2e.processes import FACADE, IMPATIENT_PREFIX, Lab, eventually
 from tests.e2e.puppet import Puppet, find_controllers
 from tests.e2e.reports import Report, android, forced_quarantine, ios, report, standalone
@@ -23,9 +23,6 @@ pytestmark = pytest.mark.e2e
 
 SCREENSHOT_VARIABLE = "LABKEEPER_SCREENSHOT"
 LARGEST_SCREENSHOT = 400 << 10
-
-SILENCE = 60_000
-"""Milliseconds within which silence must be on the page: the watchdog waits for three missed reports, and for the writer to say how far it is."""
 
 NEVER_RELOADED = "globalThis.openedOnce = true"
 

@@ -17,8 +17,8 @@ from playwright.sync_api import Locator, Page, expect
 from consumers.powercycle_agent.drivers.protocol import PortState
 from consumers.powercycle_agent.soft_reboot import BOOT_ID, REBOOT
 from tests.e2e.browser import Complaints
-from tests.e2e.pages import SOON, cell, row, search
-from tests.e2e.processes import Lab, eventually
+from tests.e2e.pages import SILENCE, SOON, cell, row, search
+from tests.e2e.processes import IMPATIENT_PREFIX, Lab, eventually
 from tests.e2e.puppet import Puppet
 from tests.e2e.rack import BOARDS, NEXT_ON_SWITCH, ON_STRIP, ON_SWITCH, REBOOTABLE, RELAYS, Rack
 from tests.e2e.reports import android, report
@@ -332,15 +332,17 @@ def test_a_command_that_waits_can_be_withdrawn_with_the_keyboard(
     assert lab.ask("GET", pending)["commands"] == []
 
 
-def test_a_machine_that_was_switched_off_says_so_until_it_is_on_again(
-    lab: Lab, puppet: Puppet, live: Page
-) -> None:
+def test_a_machine_that_was_switched_off_says_so_until_it_is_on_again(lab: Lab, live: Page) -> None:
+    puppet = Puppet(lab, f"{IMPATIENT_PREFIX}to-silence")
+    lab.report(android(puppet.machine_id))
+    puppet.find_controller()
+    search(live, puppet.machine_id)
     said = cell(live, puppet.machine_id, "power").locator(".switched-off")
     for action, times in (("off", 1), ("on", 0)):
         lab.ask("PUT", f"/api/v1/machines/{puppet.machine_id}/power", {"action": action})
         puppet.tell("accepted")
         puppet.tell("done")
-        expect(said).to_have_text(["off"] * times, timeout=SOON)
+        expect(said).to_have_text(["off"] * times, timeout=SILENCE)
 
 
 def test_a_controller_that_does_not_answer_says_why(puppet: Puppet, live: Page) -> None:
