@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from consumers.powercycle_agent.control import ControlPlane
 from consumers.powercycle_agent.inventory import Controller, Inventory
@@ -20,6 +20,7 @@ from pipeline.clock import Clock, SystemClock
 from pipeline.errors import BrokerUnavailable, Misconfigured, Rejected
 from schemas.power import (
     ControllerReport,
+    PowerAction,
     PowerCommand,
     PowerMoment,
     PowerRecord,
@@ -27,7 +28,7 @@ from schemas.power import (
     PowerStatus,
     PowerStep,
 )
-from tests.unit.consumers.powercycle_agent.fake_power import FakeDriver, Switch
+from tests.unit.consumers.powercycle_agent.fake_power import FakeDriver, Switch, order
 
 LONG_S: Final = 60.0
 SHORT_S: Final = 1.2
@@ -237,3 +238,18 @@ async def until(holds: Callable[[], bool], what: str = "") -> None:
                 await asyncio.sleep(0.002)
     except TimeoutError:
         raise AssertionError(f"not in time: {what}") from None
+
+
+def new(machine: str = "m1", action: PowerAction = PowerAction.CYCLE, **options: Any) -> PowerCommand:
+    """A command that is asked for now."""
+    return order(machine, action, now=SystemClock().now(), **options)
+
+
+async def listening(lab: FakeLab) -> None:
+    """Wait until the agent hears of commands."""
+    await until(lambda: lab.listeners > 0, "the agent listens")
+
+
+async def ended(lab: FakeLab, *commands: PowerCommand) -> None:
+    """Wait until the lab knows what became of them."""
+    await until(lambda: all(lab.has_ended(command) for command in commands), "the commands ended")

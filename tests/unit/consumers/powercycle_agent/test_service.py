@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -22,8 +21,17 @@ from consumers.powercycle_agent.switching import Patience
 from pipeline.clock import SystemClock
 from schemas.description import PowerCycleState
 from schemas.power import PowerAction, PowerCommand, PowerMoment, PowerResult, PowerStatus, PowerStep
-from tests.unit.consumers.powercycle_agent.fake_lab import LONG_S, SHORT_S, FakeLab, Host, until
-from tests.unit.consumers.powercycle_agent.fake_power import controller, order
+from tests.unit.consumers.powercycle_agent.fake_lab import (
+    LONG_S,
+    SHORT_S,
+    FakeLab,
+    Host,
+    ended,
+    listening,
+    new,
+    until,
+)
+from tests.unit.consumers.powercycle_agent.fake_power import controller
 
 pytestmark = pytest.mark.slow
 
@@ -39,28 +47,6 @@ CYCLE = [ACCEPTED, OFF, ON, DONE]
 
 def now() -> datetime:
     return SystemClock().now()
-
-
-def new(machine: str = "m1", action: PowerAction = PowerAction.CYCLE, **options: Any) -> PowerCommand:
-    return order(machine, action, now=now(), **options)
-
-
-@pytest.fixture
-def lab() -> FakeLab:
-    return FakeLab()
-
-
-@pytest.fixture
-def host(lab: FakeLab, tmp_path: Path) -> Host:
-    return Host(lab, tmp_path, controller())
-
-
-async def listening(lab: FakeLab) -> None:
-    await until(lambda: lab.listeners > 0, "the agent listens")
-
-
-async def ended(lab: FakeLab, *commands: PowerCommand) -> None:
-    await until(lambda: all(lab.has_ended(command) for command in commands), "the commands ended")
 
 
 async def test_a_command_is_carried_out_and_its_steps_are_told(lab: FakeLab, host: Host) -> None:

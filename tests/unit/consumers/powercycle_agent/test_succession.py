@@ -18,34 +18,12 @@ from pipeline import metrics
 from pipeline.clock import SystemClock
 from schemas.description import PowerCycleState
 from schemas.power import PowerAction, PowerCommand, PowerMoment, PowerRecord, PowerStatus
-from tests.unit.consumers.powercycle_agent.fake_lab import FakeLab, Host, until
-from tests.unit.consumers.powercycle_agent.fake_power import Switch, controller, order
+from tests.unit.consumers.powercycle_agent.fake_lab import FakeLab, Host, ended, listening, new, until
+from tests.unit.consumers.powercycle_agent.fake_power import Switch, controller
 
 pytestmark = pytest.mark.slow
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def new(machine: str = "m1", action: PowerAction = PowerAction.CYCLE, **options: Any) -> PowerCommand:
-    return order(machine, action, now=SystemClock().now(), **options)
-
-
-@pytest.fixture
-def lab() -> FakeLab:
-    return FakeLab()
-
-
-@pytest.fixture
-def host(lab: FakeLab, tmp_path: Path) -> Host:
-    return Host(lab, tmp_path, controller())
-
-
-async def listening(lab: FakeLab) -> None:
-    await until(lambda: lab.listeners > 0, "the agent listens")
-
-
-async def ended(lab: FakeLab, *commands: PowerCommand) -> None:
-    await until(lambda: all(lab.has_ended(command) for command in commands), "the commands ended")
 
 
 def is_on(switch: Switch, port: str) -> bool:
